@@ -1,0 +1,2 @@
+//! b
+fn main(){println!("hi");}

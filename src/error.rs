@@ -1,0 +1,216 @@
+//! What can go wrong, as one enum, and how it turns into [`std::io::Error`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What lies beyond a damaged place, as far as the bounded search looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Beyond {
+    /// Whole, valid records found behind the damage.
+    pub records: u64,
+    /// The search spent its budget, so there may be more records than counted.
+    pub at_least: bool,
+    /// The file offset of a header that proves everything before it to have been durable: damage in front of
+    /// it is no torn tail.
+    pub proof: Option<u64>,
+}
+
+impl std::fmt::Display for Beyond {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at_least = if self.at_least { "at least " } else { "" };
+        write!(f, "{at_least}{} whole records lie beyond it", self.records)?;
+        match self.proof {
+            Some(offset) => write!(f, "; the one at offset {offset} proves that what is damaged was durable"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that a journal reports as an error.
+///
+/// It converts into [`io::Error`], so that `?` works in functions that return [`io::Result`].
+///
+/// ```
+/// let error = wally::Walk::open("/no/such/journal").err().unwrap();
+/// let error = std::io::Error::from(error);
+/// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused something.
+    #[error("{op} {}: {source}", path.display())]
+    Io {
+        /// What was attempted, as a verb: "open", "write", "sync".
+        op: &'static str,
+        /// The file it was attempted on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No record has this index. Converts into [`io::ErrorKind::UnexpectedEof`].
+    #[error("index {index} is out of range: the journal holds {first}..={last}")]
+    OutOfRange {
+        /// The index asked for.
+        index: u64,
+        /// The first index of the journal.
+        first: u64,
+        /// The last index of the journal; `first - 1` if it is empty.
+        last: u64,
+    },
+    /// Bytes that were durable are damaged, or [`Recovery::Strict`](crate::Recovery::Strict) met a torn tail, or
+    /// a record read with its checksum checked does not match it. At open the file is left untouched.
+    #[error("{} is damaged at offset {offset}, in the place of record {index}; {beyond}", path.display())]
+    Corrupt {
+        /// The journal.
+        path: PathBuf,
+        /// File offset of the first header that could not be accepted.
+        offset: u64,
+        /// The index that the record there would have.
+        index: u64,
+        /// What was found behind the damage.
+        beyond: Beyond,
+    },
+    /// The file is not empty and nothing in it says that it is a journal. It is left untouched.
+    #[error("{} is not a journal", path.display())]
+    NotAJournal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer version of the format wrote this, or the operation does not exist in the file's format.
+    /// The file is left untouched.
+    #[error("{}: unsupported format: {what}", path.display())]
+    UnsupportedFormat {
+        /// The journal.
+        path: PathBuf,
+        /// What is not supported, and where.
+        what: String,
+    },
+    /// Another writer has the journal open, in this process or another, or a `Reader`, `Snapshot` or
+    /// `RecordRef` of an earlier handle is still alive.
+    #[error(
+        "{} is locked: another writer has it open, or a Reader, Snapshot or RecordRef of a closed handle is \
+         still alive", path.display()
+    )]
+    Locked {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The payload is longer than [`Options::max_record_len`](crate::Options::max_record_len), or does not fit
+    /// into a file at all.
+    #[error("a record of {len} bytes is too large: the limit is {max}")]
+    RecordTooLarge {
+        /// The payload's length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// An earlier failure made this handle useless for everything but reading what is durable. Close it and open
+    /// the journal again.
+    #[error("the journal is poisoned by an earlier failure, reopen it: {first}")]
+    Poisoned {
+        /// The first failure.
+        first: Arc<Error>,
+    },
+    /// The journal was closed.
+    #[error("the journal is closed")]
+    Closed,
+    /// A truncation would have to preserve more for the readers that hold older views than
+    /// [`Options::preserve_limit`](crate::Options::preserve_limit) or the system allows. Nothing was changed.
+    #[error("readers hold {held_bytes} bytes beyond the cut, which cannot be preserved: {why}")]
+    ReadersActive {
+        /// Bytes beyond the cut that older views hold.
+        held_bytes: u64,
+        /// What stood in the way.
+        why: String,
+    },
+    /// The progress callback of [`Options::on_progress`](crate::Options::on_progress) asked to stop. The file is
+    /// left untouched.
+    #[error("opening was stopped by the progress callback")]
+    Stopped,
+}
+
+impl Error {
+    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { op, path: path.to_owned(), source }
+    }
+
+    /// The same error for another waiter: [`io::Error`] is not `Clone`, so it is built again from its code.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Io { op, path, source } => Self::Io {
+                op,
+                path: path.clone(),
+                source: match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+            Self::OutOfRange { index, first, last } => {
+                Self::OutOfRange { index: *index, first: *first, last: *last }
+            }
+            Self::Corrupt { path, offset, index, beyond } => {
+                Self::Corrupt { path: path.clone(), offset: *offset, index: *index, beyond: *beyond }
+            }
+            Self::NotAJournal { path } => Self::NotAJournal { path: path.clone() },
+            Self::UnsupportedFormat { path, what } => {
+                Self::UnsupportedFormat { path: path.clone(), what: what.clone() }
+            }
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::RecordTooLarge { len, max } => Self::RecordTooLarge { len: *len, max: *max },
+            Self::Poisoned { first } => Self::Poisoned { first: Arc::clone(first) },
+            Self::Closed => Self::Closed,
+            Self::ReadersActive { held_bytes, why } => {
+                Self::ReadersActive { held_bytes: *held_bytes, why: why.clone() }
+            }
+            Self::Stopped => Self::Stopped,
+        }
+    }
+
+    /// The kind that [`io::Error`] gives it.
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Io { source, .. } => source.kind(),
+            Self::OutOfRange { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Corrupt { .. } | Self::NotAJournal { .. } => io::ErrorKind::InvalidData,
+            Self::UnsupportedFormat { .. } => io::ErrorKind::Unsupported,
+            Self::Locked { .. } => io::ErrorKind::WouldBlock,
+            Self::RecordTooLarge { .. } => io::ErrorKind::InvalidInput,
+            Self::Poisoned { first } => first.kind(),
+            Self::Closed => io::ErrorKind::BrokenPipe,
+            Self::ReadersActive { .. } => io::ErrorKind::ResourceBusy,
+            Self::Stopped => io::ErrorKind::Interrupted,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        io::Error::new(error.kind(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_range_turns_into_unexpected_eof() {
+        let error = io::Error::from(Error::OutOfRange { index: 4, first: 1, last: 3 });
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), "index 4 is out of range: the journal holds 1..=3");
+    }
+
+    #[test]
+    fn an_error_told_again_keeps_its_os_code_and_words() {
+        let first = Error::io("sync", Path::new("/j"), io::Error::from_raw_os_error(5));
+        let Error::Io { source, .. } = first.again() else { panic!("another kind of error") };
+        assert_eq!(source.raw_os_error(), Some(5));
+        assert_eq!(first.again().to_string(), first.to_string());
+    }
+}

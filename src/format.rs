@@ -1,0 +1,377 @@
+//! The format: bytes only, no I/O. Decoding is total, so any sixteen bytes have a meaning here.
+//!
+//! # Specification
+//!
+//! A journal is one file of records, back to back from offset 0. There is no file header and no alignment. All
+//! integers are little-endian. A record is a header of 16 bytes and its payload:
+//!
+//! | bytes  | field       | meaning                                                        |
+//! | ---    | ---         | ---                                                            |
+//! | 0..8   | `len: u64`  | length of the payload in bytes                                 |
+//! | 8..12  | `crc: u32`  | CRC-32/IEEE of the payload                                     |
+//! | 12..16 | `seal: u32` | 0 in the reference format; in a sealed journal the header's own check |
+//! | 16..   | payload     | `len` bytes                                                    |
+//!
+//! The seal's low byte holds flags, its upper 24 bits are the upper 24 bits of CRC-32/IEEE over the 21 bytes
+//! `offset: u64 | len: u64 | crc: u32 | low byte of the seal`, where `offset` is the header's own place in the
+//! file. A header thereby proves its length, its flags and its place; by chance a check holds once in 2^28
+//! offsets.
+//!
+//! | bit  | flag        | meaning                                                                   |
+//! | ---  | ---         | ---                                                                       |
+//! | 0    | `SEALED`    | always 1                                                                  |
+//! | 1    | `BARRIER`   | all bytes before this record were durable before this record was written  |
+//! | 2    | `CONTINUED` | the next record belongs to the same atomic batch                          |
+//! | 3    | `GAP`       | at offset 0 only: the place of records that were removed from the front   |
+//! | 4    | `MARK`      | no record: the journal ends at `len`, which is at most the mark's offset  |
+//! | 5..8 |             | 0; a header whose check holds with one of them set is of a newer version  |
+//!
+//! A sealed header is *valid* if its check holds, its flags are none, `BARRIER`, `CONTINUED`, both of these,
+//! `GAP` alone at offset 0, or `MARK` alone, and its length fits the file.
+//!
+//! A `MARK` has no payload and the `crc` 0xFFFFFFFF, at which the reference implementation stops. It is valid only
+//! with nothing but zeros behind it in the file. It is only written when all that lies before it is durable, so it
+//! counts as a `BARRIER`. A new journal begins as a mark at 0, a closed one ends with a mark of its own place, and
+//! a mark of an earlier place is the intent of a truncation.
+//!
+//! The payload of a `GAP` begins with the count of records removed and the index of the record that follows, both
+//! `u64`; the rest is taken as zeros whatever is there, and its CRC is that of those 16 bytes and virtual zeros.
+//! A gap with a payload of under 16 bytes is taken as all zeros and stands for exactly one record.
+
+/// Length of a header in bytes.
+pub(crate) const HEADER_LEN: u64 = 16;
+
+/// The `crc` of a mark, which no empty payload has: the reference stops there.
+const MARK_CRC: u32 = 0xFFFF_FFFF;
+
+/// A file of at most this many zeros, and nothing else, is a creation that crashed.
+pub(crate) const CRASHED_CREATION_MAX: u64 = 4096;
+
+/// The flags of a seal, as its low byte.
+pub(crate) mod flag {
+    pub(crate) const SEALED: u8 = 1;
+    pub(crate) const BARRIER: u8 = 1 << 1;
+    pub(crate) const CONTINUED: u8 = 1 << 2;
+    pub(crate) const GAP: u8 = 1 << 3;
+    pub(crate) const MARK: u8 = 1 << 4;
+    pub(crate) const NEWER: u8 = 0b1110_0000;
+}
+
+/// The sixteen bytes before each payload, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) len: u64,
+    pub(crate) crc: u32,
+    pub(crate) seal: u32,
+}
+
+/// What a header whose check holds stands for, before its length is held against the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    Record {
+        barrier: bool,
+        continued: bool,
+    },
+    /// Only at offset 0.
+    Gap,
+    /// The journal ends at the header's `len`, which is at most the header's own offset.
+    Mark,
+    /// One of the bits that this version keeps 0 is set.
+    Newer,
+    /// Flags that never stand together, a gap that is not at 0, or a mark of a place beyond itself.
+    Invalid,
+}
+
+impl Header {
+    /// Decodes any sixteen bytes.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
+        Self {
+            len: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            crc: u32::from_le_bytes([i, j, k, l]),
+            seal: u32::from_le_bytes([m, n, o, p]),
+        }
+    }
+
+    /// Decodes the header that begins at `at`, if all of it is in `bytes`.
+    #[inline]
+    pub(crate) fn decode_at(bytes: &[u8], at: usize) -> Option<Self> {
+        Some(Self::decode(bytes.get(at..)?.first_chunk()?))
+    }
+
+    /// The sixteen bytes of this header.
+    #[inline]
+    pub(crate) fn encode(self) -> [u8; 16] {
+        (u128::from(self.len) | u128::from(self.crc) << 64 | u128::from(self.seal) << 96).to_le_bytes()
+    }
+
+    /// A record's header in the sealed format; `flags` without `SEALED`.
+    #[inline]
+    pub(crate) fn sealed(offset: u64, len: u64, crc: u32, flags: u8) -> Self {
+        Self { len, crc, seal: seal(offset, len, crc, flags | flag::SEALED) }
+    }
+
+    /// A record's header in the reference format.
+    #[inline]
+    pub(crate) fn reference(len: u64, crc: u32) -> Self {
+        Self { len, crc, seal: 0 }
+    }
+
+    /// The mark at `offset` that says "the journal ends at `end`".
+    pub(crate) fn mark(offset: u64, end: u64) -> Self {
+        Self::sealed(offset, end, MARK_CRC, flag::MARK)
+    }
+
+    /// The low byte of the seal, where the flags are.
+    #[inline]
+    pub(crate) fn flags(self) -> u8 {
+        self.seal.to_le_bytes()[0]
+    }
+
+    /// This header with other flags, sealed anew for the same place.
+    pub(crate) fn with_flags(self, offset: u64, flags: u8) -> Self {
+        Self::sealed(offset, self.len, self.crc, flags)
+    }
+
+    /// Where the payload ends if the header is at `offset`, unless that is no file offset at all.
+    #[inline]
+    pub(crate) fn end(self, offset: u64) -> Option<u64> {
+        record_end(offset, self.len)
+    }
+
+    /// What the header says, if it lies at `offset` and its check holds there.
+    #[inline]
+    pub(crate) fn unseal(self, offset: u64) -> Option<Sealed> {
+        let flags = self.flags();
+        if flags & flag::SEALED == 0 || self.seal != seal(offset, self.len, self.crc, flags) {
+            return None;
+        }
+        const MAYBE: u8 = flag::BARRIER | flag::CONTINUED;
+        Some(match flags & !flag::SEALED {
+            rest if rest & flag::NEWER != 0 => Sealed::Newer,
+            rest if rest & !MAYBE == 0 => Sealed::Record {
+                barrier: rest & flag::BARRIER != 0,
+                continued: rest & flag::CONTINUED != 0,
+            },
+            flag::GAP if offset == 0 => Sealed::Gap,
+            flag::MARK if self.crc == MARK_CRC && self.len <= offset => Sealed::Mark,
+            _ => Sealed::Invalid,
+        })
+    }
+}
+
+/// The seal of a header at `offset`: the flags and the check over them. From the specification above.
+#[inline]
+fn seal(offset: u64, len: u64, crc: u32, flags: u8) -> u32 {
+    let mut bytes = [0; 21];
+    bytes[..8].copy_from_slice(&offset.to_le_bytes());
+    bytes[8..16].copy_from_slice(&len.to_le_bytes());
+    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    bytes[20] = flags;
+    crc32fast::hash(&bytes) & 0xFFFF_FF00 | u32::from(flags)
+}
+
+/// Where a record with `len` bytes of payload ends if its header is at `offset`, as long as the end is an offset
+/// that a file can have.
+#[inline]
+pub(crate) fn record_end(offset: u64, len: u64) -> Option<u64> {
+    let end = offset.checked_add(HEADER_LEN)?.checked_add(len)?;
+    (end <= i64::MAX as u64).then_some(end)
+}
+
+/// What a gap stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// How many records were removed since the journal was empty.
+    pub(crate) removed: u64,
+}
+
+impl Gap {
+    /// Reads a gap from its header and what is there of the first 16 bytes of its payload. `None` if they
+    /// contradict the header's CRC or each other.
+    pub(crate) fn decode(header: Header, payload: &[u8]) -> Option<Self> {
+        let Some(rest) = header.len.checked_sub(16) else {
+            return (crc32(&[], header.len) == header.crc).then_some(Self { removed: 1 });
+        };
+        let head: &[u8; 16] = payload.first_chunk()?;
+        if crc32(head, rest) != header.crc {
+            return None;
+        }
+        let both = u128::from_le_bytes(*head);
+        let (removed, next) = (both as u64, (both >> 64) as u64);
+        (removed > 0 && removed.checked_add(1) == Some(next)).then_some(Self { removed })
+    }
+
+    /// The index of the first record behind the gap.
+    pub(crate) fn next_index(self) -> u64 {
+        self.removed.saturating_add(1)
+    }
+}
+
+/// CRC-32/IEEE of `head` and `zeros` zero bytes behind it, in time logarithmic in `zeros`: the CRC of twice as many
+/// zeros is that of the zeros combined with itself.
+fn crc32(head: &[u8], zeros: u64) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(head);
+    let mut power = crc32fast::Hasher::new();
+    power.update(&[0]);
+    let mut left = zeros;
+    while left > 0 {
+        if left & 1 == 1 {
+            crc.combine(&power);
+        }
+        left >>= 1;
+        if left > 0 {
+            power.combine(&power.clone());
+        }
+    }
+    crc.finalize()
+}
+
+/// The bytes of a gap of `len` bytes at offset 0, without the zeros behind the first 32: tests build files with
+/// them.
+#[cfg(test)]
+pub(crate) fn encode_gap(len: u64, removed: u64) -> Vec<u8> {
+    let mut head = Vec::new();
+    if len >= 16 {
+        head.extend_from_slice(&removed.to_le_bytes());
+        head.extend_from_slice(&(removed + 1).to_le_bytes());
+    }
+    let crc = crc32(&head, len - head.len() as u64);
+    let mut bytes = Header::sealed(0, len, crc, flag::GAP).encode().to_vec();
+    bytes.extend_from_slice(&head);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn golden_bytes_of_a_reference_header() {
+        let header = Header::reference(5, crc32fast::hash(b"hello"));
+        assert_eq!(header.encode(), [5, 0, 0, 0, 0, 0, 0, 0, 0x86, 0xA6, 0x10, 0x36, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn golden_bytes_of_sealed_headers() {
+        // Computed with another implementation of CRC-32/IEEE (Python's zlib) from the specification above.
+        let hello = crc32fast::hash(b"hello");
+        let golden = [
+            (Header::sealed(0, 5, hello, 0), [0x01, 0x77, 0xB0, 0xE8]),
+            (Header::sealed(0, 5, hello, flag::BARRIER), [0x03, 0x16, 0xBE, 0x06]),
+            (Header::sealed(21, 5, hello, flag::CONTINUED), [0x05, 0x26, 0x1A, 0x29]),
+            (Header::mark(0, 0), [0x11, 0xED, 0x69, 0x12]),
+            (Header::mark(8192, 37), [0x11, 0x45, 0xC4, 0xA6]),
+        ];
+        for (header, seal) in golden {
+            assert_eq!(header.encode()[12..], seal, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn any_change_of_place_length_crc_or_flags_breaks_the_check() {
+        let header = Header::sealed(1000, 77, 0xABCD_EF01, flag::BARRIER);
+        assert_eq!(header.unseal(1000), Some(Sealed::Record { barrier: true, continued: false }));
+        assert_eq!(header.unseal(1001), None);
+        for bit in 0..128 {
+            let changed = Header::decode(&(u128::from_le_bytes(header.encode()) ^ 1 << bit).to_le_bytes());
+            assert_eq!(changed.unseal(1000), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn only_the_listed_flags_are_valid() {
+        for flags in (1..=255u8).step_by(2) {
+            for offset in [0, 4096] {
+                let header = Header { seal: seal(offset, 0, MARK_CRC, flags), len: 0, crc: MARK_CRC };
+                let what = header.unseal(offset);
+                let expected = match flags & !1 {
+                    0 => Sealed::Record { barrier: false, continued: false },
+                    2 => Sealed::Record { barrier: true, continued: false },
+                    4 => Sealed::Record { barrier: false, continued: true },
+                    6 => Sealed::Record { barrier: true, continued: true },
+                    8 if offset == 0 => Sealed::Gap,
+                    16 => Sealed::Mark,
+                    32.. => Sealed::Newer,
+                    _ => Sealed::Invalid,
+                };
+                assert_eq!(what, Some(expected), "flags {flags:#b} at {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_of_a_place_beyond_itself_is_invalid() {
+        assert_eq!(Header::mark(100, 100).unseal(100), Some(Sealed::Mark));
+        assert_eq!(Header::mark(100, 101).unseal(100), Some(Sealed::Invalid));
+    }
+
+    #[test]
+    fn zeros_are_no_sealed_header() {
+        assert_eq!(Header::decode(&[0; 16]).unseal(0), None);
+    }
+
+    #[test]
+    fn an_end_beyond_what_a_file_can_have_is_none() {
+        for len in [u64::MAX, 1 << 63, i64::MAX as u64, i64::MAX as u64 - 15] {
+            assert_eq!(record_end(0, len), None, "{len}");
+        }
+        assert_eq!(record_end(0, i64::MAX as u64 - 16), Some(i64::MAX as u64));
+    }
+
+    #[test]
+    fn a_gap_tells_what_was_removed_whatever_is_behind_its_first_bytes() {
+        for (len, removed) in [(0, 1), (3, 1), (15, 1), (16, 1), (17, 2), (4096, 41), (1 << 40, 1 << 35)] {
+            let bytes = encode_gap(len, removed);
+            let header = Header::decode_at(&bytes, 0).unwrap();
+            assert_eq!(header.unseal(0), Some(Sealed::Gap));
+            let gap = Gap::decode(header, &bytes[16..]).expect("a valid gap");
+            assert_eq!((gap.removed, gap.next_index()), (removed, removed + 1));
+        }
+    }
+
+    #[test]
+    fn a_gap_that_contradicts_itself_is_none() {
+        let bytes = encode_gap(100, 7);
+        let header = Header::decode_at(&bytes, 0).unwrap();
+        for byte in 16..32 {
+            let mut changed = bytes.clone();
+            changed[byte] ^= 1;
+            assert_eq!(Gap::decode(header, &changed[16..]), None);
+        }
+        assert_eq!(Gap::decode(header, &bytes[16..31]), None);
+        let mut skipped = 7u64.to_le_bytes().to_vec();
+        skipped.extend_from_slice(&9u64.to_le_bytes());
+        let forged = Header::sealed(0, 16, crc32(&skipped, 0), flag::GAP);
+        assert_eq!(Gap::decode(forged, &skipped), None);
+    }
+
+    #[test]
+    fn the_crc_of_virtual_zeros_is_that_of_real_ones() {
+        for zeros in [0usize, 1, 2, 3, 15, 16, 255, 1000, 65537] {
+            let mut bytes = b"head".to_vec();
+            bytes.resize(4 + zeros, 0);
+            assert_eq!(crc32(b"head", zeros as u64), crc32fast::hash(&bytes), "{zeros}");
+        }
+        crc32(&[], u64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding(len: u64, crc: u32, seal: u32) {
+            let header = Header { len, crc, seal };
+            prop_assert_eq!(Header::decode(&header.encode()), header);
+        }
+
+        #[test]
+        fn any_bytes_decode_without_panic(bytes: [u8; 16], offset: u64) {
+            let header = Header::decode(&bytes);
+            let _ = header.unseal(offset);
+            let _ = header.end(offset);
+            let _ = Gap::decode(header, &bytes);
+        }
+    }
+}

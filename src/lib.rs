@@ -1,0 +1,13 @@
+//! wally
+#![allow(dead_code, unused_imports)]
+mod error;
+mod file;
+mod format;
+mod index;
+mod options;
+#[cfg(feature = "seam")]
+#[doc(hidden)]
+pub mod seam;
+mod sync;
+pub use error::{Beyond, Error, Result};
+pub use options::{Format, IndexMode, Options, Progress, Recovery, SyncPolicy};

@@ -1,0 +1,51 @@
+//! The only room that names a synchronisation primitive: std's, arc-swap's and crossbeam's here, loom's when
+//! the models are built. Every other file takes its atomics, locks and cells from this one, so that what loom
+//! explores is the code that ships.
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Arc, OnceLock};
+
+pub(crate) use arc_swap::{ArcSwap, Cache, Guard};
+pub(crate) use crossbeam_utils::CachePadded;
+
+pub(crate) use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// A mutex that ignores lock poisoning: no code of this crate panics while it holds one, and a caller's panic
+/// elsewhere must not turn into a second one here.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The condition variable that goes with [`Mutex`].
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(std::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(std::sync::Condvar::new())
+    }
+
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wait_timeout<'a, T>(&self, guard: MutexGuard<'a, T>, limit: Duration) -> MutexGuard<'a, T> {
+        self.0.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
