@@ -69,17 +69,16 @@ impl Map {
         let window = need.checked_next_power_of_two().unwrap_or(need).max(FIRST_WINDOW);
         let raw = map_raw(file, window).or_else(|_| map_raw(file, round_up(need.max(1), page_len())));
         let raw = raw.map_err(|e| file.error("map", e))?;
-        Ok(Self {
-            raw,
-            limit: AtomicU64::new(0),
-            backed: AtomicU64::new(u64::MAX),
-            file: Arc::clone(file),
-        })
+        Ok(Self { raw, limit: AtomicU64::new(0), backed: AtomicU64::new(u64::MAX), file: Arc::clone(file) })
     }
 
     /// How many bytes of the file this window can show.
     pub(crate) fn len(&self) -> u64 {
         self.raw.len() as u64
+    }
+
+    pub(crate) fn file(&self) -> &JournalFile {
+        &self.file
     }
 
     /// Bytes that are committed in this map.
@@ -118,7 +117,10 @@ impl Map {
         // place, is not among them (3). An array of bytes has no alignment.
         let bytes: [u8; 12] = unsafe { self.raw.as_ptr().add(offset as usize).cast::<[u8; 12]>().read() };
         let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
-        Some(Stated { len: u64::from_le_bytes([a, b, c, d, e, f, g, h]), crc: u32::from_le_bytes([i, j, k, l]) })
+        Some(Stated {
+            len: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            crc: u32::from_le_bytes([i, j, k, l]),
+        })
     }
 
     /// How many bytes [`preserve`](Self::preserve) would copy for a cut at `cut`.

@@ -9,6 +9,12 @@ pub(crate) struct Publisher<T> {
     current: Arc<ArcSwap<T>>,
 }
 
+impl<T> Clone for Publisher<T> {
+    fn clone(&self) -> Self {
+        Self { current: Arc::clone(&self.current) }
+    }
+}
+
 impl<T> Publisher<T> {
     pub(crate) fn new(value: Arc<T>) -> Self {
         Self { current: Arc::new(ArcSwap::new(value)) }

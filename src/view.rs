@@ -2,7 +2,7 @@
 //! new index with an old map.
 
 use crate::error::Error;
-use crate::format::record_end;
+use crate::format::{HEADER_LEN, record_end};
 use crate::index::Index;
 use crate::map::Map;
 use crate::options::IndexMode;
@@ -13,6 +13,13 @@ use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
 pub(crate) struct Extent {
     pub(crate) start: u64,
     pub(crate) end: u64,
+}
+
+impl Extent {
+    /// The payload's place in the file.
+    pub(crate) fn payload(self) -> std::ops::Range<u64> {
+        self.start.saturating_add(HEADER_LEN)..self.end
+    }
 }
 
 /// A place that a reader remembers: in this generation record `index` begins at `offset`.

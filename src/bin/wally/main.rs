@@ -1,2 +1,4 @@
 //! b
-fn main(){println!("hi");}
+fn main() {
+    println!("hi");
+}
