@@ -22,7 +22,7 @@ use outcome::{Failure, OTHER, Outcome};
 /// for writing, and show what that program has handed to the system. `append`, `truncate` and `repair` need the
 /// journal for themselves.
 #[derive(Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(name = "wally", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

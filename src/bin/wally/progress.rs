@@ -26,10 +26,9 @@ impl Meter {
             None => "{msg} {spinner} {bytes} {binary_bytes_per_sec}",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        // Set up in a way that draws nothing yet: what is over at once shows no bar at all.
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-        bar.set_style(style);
-        bar.set_message(what);
-        Self(Some(bar))
+        Self(Some(bar.with_style(style).with_message(what)))
     }
 
     pub(crate) fn reach(&self, bytes: u64) {
