@@ -4,7 +4,7 @@
 
 use crate::commit::{Slot, Watermark};
 use crate::cut::{is_no_space, leave_mark};
-use crate::error::{Error, Result};
+use crate::error::{Beyond, Error, Result};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
 use crate::log::Log;
@@ -44,13 +44,7 @@ impl Log {
         if n == old_end.index && !clears {
             return Ok(());
         }
-        let kept = if n == 0 { None } else { writer.place_of(n) };
-        let end = match kept {
-            Some(extent) => Watermark { index: n, bytes: extent.end },
-            // Nothing is kept but the gap, if there is one.
-            None if n > 0 => Watermark { index: n, bytes: writer.view.index().nearest(first).1 },
-            None => Watermark::default(),
-        };
+        let (kept, end) = writer.place_of_cut(n)?;
         writer.check_limits(end.bytes, self.preserve_limit)?;
 
         // Step 2: a view of the shorter journal, with its own map and index.
@@ -103,6 +97,8 @@ impl Log {
         mut writer: MutexGuard<'_, Writer>,
         (map, index, end): (Map, Arc<Index>, Watermark),
     ) {
+        // The intent may have overwritten the mark of a clean end.
+        writer.marked = false;
         writer.index.restore(index, end.index, end.bytes);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
@@ -200,9 +196,28 @@ enum Announce {
 }
 
 impl Writer {
-    /// Where record `n` lies, if it is committed.
-    fn place_of(&self, n: u64) -> Option<Extent> {
-        self.view.locate(n, self.view.committed(), &mut None)
+    /// The last record that stays and where the journal then ends, if the records up to `n` are kept.
+    ///
+    /// # Errors
+    /// `Corrupt` if the way to record `n` is not what it was when it was written: then nothing is cut.
+    fn place_of_cut(&self, n: u64) -> Result<(Option<Extent>, Watermark)> {
+        if n == 0 {
+            return Ok((None, Watermark::default()));
+        }
+        let first = self.view.first();
+        if n < first {
+            // Nothing stays but the gap.
+            return Ok((None, Watermark { index: n, bytes: self.view.index().nearest(first).1 }));
+        }
+        match self.view.locate(n, self.view.committed(), &mut None) {
+            Some(extent) => Ok((Some(extent), Watermark { index: n, bytes: extent.end })),
+            None => Err(Error::Corrupt {
+                path: self.file.path().to_owned(),
+                offset: self.view.index().nearest(n).1,
+                index: n,
+                beyond: Beyond::default(),
+            }),
+        }
     }
 
     /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
