@@ -6,14 +6,13 @@
 
 mod common;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::disk::{Disk, Event, Recorder};
 use common::rng::Rng;
 use wally::seam::{Op, Verdict};
-use wally::{Error, Format, IndexMode, Journal, Options, Recovery, SyncPolicy};
+use wally::{IndexMode, Options, Recovery, SyncPolicy};
 
 /// What a reopen may find while one step of a run is under way, or before the next begins.
 #[derive(Clone, Debug)]
@@ -31,10 +30,16 @@ type Continued = bool;
 
 struct Run {
     recorder: Arc<Recorder>,
-    /// Where in the events each step began, and what was allowed from there on.
-    steps: Vec<(usize, Allowed, String)>,
+    phases: Vec<Phase>,
     now: Allowed,
-    format: Format,
+}
+
+/// A step of a run, or what holds between two of them.
+struct Phase {
+    /// How many events were complete when it began.
+    began: usize,
+    allowed: Allowed,
+    name: String,
 }
 
 impl Run {
@@ -46,10 +51,11 @@ impl Run {
         act: impl FnOnce() -> T,
         after: impl FnOnce(&T) -> Allowed,
     ) -> T {
-        self.steps.push((self.recorder.count(), during, name.clone()));
+        self.phases.push(Phase { began: self.recorder.count(), allowed: during, name: name.clone() });
         let done = act();
         self.now = after(&done);
-        self.steps.push((self.recorder.count(), self.now.clone(), format!("after {name}")));
+        let (began, allowed) = (self.recorder.count(), self.now.clone());
+        self.phases.push(Phase { began, allowed, name: format!("after {name}") });
         done
     }
 }
@@ -69,19 +75,17 @@ fn payload(rng: &mut Rng) -> Vec<u8> {
 /// Performs random operations on a new journal and returns what was recorded.
 fn run(seed: u64, dir: &Path) -> Run {
     let rng = &mut Rng::new(seed);
-    let format = if rng.below(8) == 0 { Format::Reference } else { Format::Sealed };
     let policy = if rng.below(3) == 0 { SyncPolicy::Always } else { SyncPolicy::OnDemand };
     let recorder = Recorder::new();
     let mut options = Options::new();
     options
-        .format(format)
         .sync(policy)
         .buffer_size(4096)
         .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
         .seam(recorder.clone());
     let path = dir.join(format!("run-{seed}"));
     let empty = Allowed { records: Vec::new(), durable: 0, cut: None };
-    let mut run = Run { recorder: recorder.clone(), steps: Vec::new(), now: empty.clone(), format };
+    let mut run = Run { recorder: recorder.clone(), phases: Vec::new(), now: empty.clone() };
     let created = run.step("create".into(), empty.clone(), || options.open(&path).unwrap(), |_| empty);
     let mut journal = Some(created);
     for _ in 0..rng.range(5, 30) {
@@ -147,8 +151,12 @@ fn run(seed: u64, dir: &Path) -> Run {
                 let open = journal.take().unwrap();
                 let after = durable_if(true, before.clone());
                 run.step("close".into(), before, || open.close().unwrap(), |_| after.clone());
-                let reopened =
-                    run.step("reopen".into(), after.clone(), || options.open(&path).unwrap(), |_| after.clone());
+                let reopened = run.step(
+                    "reopen".into(),
+                    after.clone(),
+                    || options.open(&path).unwrap(),
+                    |_| after.clone(),
+                );
                 journal = Some(reopened);
             }
             _ => {
@@ -197,11 +205,11 @@ fn durable_if(durable: bool, mut allowed: Allowed) -> Allowed {
 }
 
 /// Opens `image` and holds what it finds against `allowed`.
-fn check(image: &[u8], allowed: &Allowed, format: Format, path: &Path) -> Result<Vec<Event>, String> {
+fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Event>, String> {
     std::fs::write(path, image).unwrap();
     let recorder = Recorder::new();
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).format(format).seam(recorder.clone());
+    options.sync(SyncPolicy::OnDemand).seam(recorder.clone());
     let journal = options.open(path).map_err(|e| format!("refused: {e}"))?;
     let recovering = recorder.events();
     let found: Vec<Vec<u8>> = (1..=journal.last_index()).map(|n| journal.read(n).unwrap()).collect();
@@ -213,13 +221,12 @@ fn check(image: &[u8], allowed: &Allowed, format: Format, path: &Path) -> Result
         if count < allowed.durable {
             return Err(format!("{count} records, but {} were durable", allowed.durable));
         }
-        let splits = count > 0 && allowed.records[count - 1].1;
-        if splits && format == Format::Sealed {
+        if count > 0 && allowed.records[count - 1].1 {
             return Err(format!("{count} records split a batch"));
         }
     }
     drop(journal);
-    let strict = Options::new().recovery(Recovery::Strict).format(format).open(path);
+    let strict = Options::new().recovery(Recovery::Strict).open(path);
     let again = strict.map_err(|e| format!("not clean after recovery: {e}"))?;
     if again.last_index() as usize != count {
         return Err(format!("{count} records, then {}", again.last_index()));
@@ -260,18 +267,15 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
         let run = run(seed, dir.path());
         let events = run.recorder.events();
         let rng = &mut Rng::new(seed ^ 0xC0FFEE);
-        let mut disk = Disk::default();
+        let mut disk = Disk::holding(&[]);
         let path = dir.path().join("image");
         for at in 0..=events.len() {
             if at > 0 {
                 disk.apply(&events[at - 1]);
             }
-            // The step whose events these are: the last one that had begun when this event was next.
-            let step = run.steps.partition_point(|(began, ..)| *began <= at.saturating_sub(1).max(0)) - 1;
-            let mut allowed = vec![&run.steps[step]];
-            // Between two steps both sides of the border hold.
-            allowed.extend(run.steps[step + 1..].iter().take_while(|(began, ..)| *began <= at));
-            let strictest = allowed.last().unwrap();
+            // The phase that had begun last when so many events were complete asks for most.
+            let phase = run.phases.partition_point(|phase| phase.began <= at) - 1;
+            let Phase { allowed, name, .. } = &run.phases[phase];
             let copies: Vec<_> = images(&disk, rng, 6).collect();
             for image in copies {
                 tried += 1;
@@ -279,15 +283,13 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                     let kept = std::env::temp_dir().join(format!("wally-crash-{seed}-{at}"));
                     std::fs::write(&kept, rng_image).unwrap();
                     format!(
-                        "seed {seed}, event {at} of {} ({:?}), step \"{}\", {:?}: {what}; the image is {}",
+                        "seed {seed}, event {at} of {} ({:?}), \"{name}\": {what}; the image is {}",
                         events.len(),
-                        events.get(at.saturating_sub(1)).map(summary),
-                        strictest.2,
-                        run.format,
+                        at.checked_sub(1).map(|last| summary(&events[last])),
                         kept.display()
                     )
                 };
-                let recovering = match check(&image, &strictest.1, run.format, &path) {
+                let recovering = match check(&image, allowed, &path) {
                     Ok(recovering) => recovering,
                     Err(what) => panic!("{}", context(what, &image)),
                 };
@@ -299,7 +301,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                         let copies: Vec<_> = images(&again, rng, 2).collect();
                         for second in copies {
                             in_recovery += 1;
-                            if let Err(what) = check(&second, &strictest.1, run.format, &path) {
+                            if let Err(what) = check(&second, allowed, &path) {
                                 panic!("in recovery: {}", context(what, &second));
                             }
                         }
