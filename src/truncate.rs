@@ -118,8 +118,8 @@ impl Log {
         let Some(record) = resealed else { return Ok(()) };
         let flags = record.before.flags() & !(flag::CONTINUED | flag::SEALED);
         self.write_seal(record.offset, record.before.with_flags(record.offset, flags))
-            .and_then(|()| self.file.sync())
-            .map_err(|error| self.withdraw(mark, old_end, Some(record), error))
+            .map_err(|error| self.withdraw(mark, old_end, Some(record), error))?;
+        self.file.sync().map_err(Announce::Stuck)
     }
 
     /// Writes the mark and syncs; where it is, or nothing if there is no room for it.
@@ -135,7 +135,8 @@ impl Log {
         for at in [aligned, right_behind].into_iter().flatten() {
             match self.file.write_at(&Header::mark(at, end).encode(), at) {
                 Ok(()) => {
-                    self.file.sync().map_err(|error| self.withdraw(Some(at), old_end, None, error))?;
+                    // No way back from a failed sync: another that succeeds would prove nothing.
+                    self.file.sync().map_err(Announce::Stuck)?;
                     return Ok(Some(at));
                 }
                 Err(error) if is_no_space(&error) => {
