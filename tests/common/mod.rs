@@ -1,8 +1,10 @@
 //! What several test files share.
 #![allow(dead_code)]
 
+pub mod content;
 pub mod disk;
 pub mod rng;
+pub mod script;
 
 /// A directory in memory where there is one, so that syncs cost nothing.
 pub fn fast_dir() -> tempfile::TempDir {
