@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use common::content::{
-    all, assert_holds, assert_snapshot_holds, check, found_in_copy, payload,
-};
+use common::content::{all, assert_holds, assert_snapshot_holds, check, found_in_copy, payload};
 use common::rng::Rng;
 use common::script::{Call, Script, is_io};
 use tempfile::TempDir;
@@ -188,9 +186,13 @@ fn a_cut_inside_a_batch_takes_the_last_kept_record_out_of_it() {
         let mut expected = before[..end].to_vec();
         let resealed = flags(&before) & !4;
         let crc = crc32fast::hash(&records[n as usize - 1]);
-        expected[start + 12..start + 16].copy_from_slice(&seal(start as u64, 40, crc, resealed).to_le_bytes());
+        expected[start + 12..start + 16]
+            .copy_from_slice(&seal(start as u64, 40, crc, resealed).to_le_bytes());
         expected.extend(mark(end as u64, end as u64));
-        assert!(after == expected, "to {n}: the kept bytes, the seal without CONTINUED, a mark, and nothing else");
+        assert!(
+            after == expected,
+            "to {n}: the kept bytes, the seal without CONTINUED, a mark, and nothing else"
+        );
         assert_eq!(found_in_copy(&options, &path), records);
         fill(&journal, 1, 3, &mut records);
         journal.close().unwrap();
@@ -515,13 +517,8 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
     scene.script.take();
     let (at, end) = (4 * scene.block(), scene.extent(7).1);
     scene.journal.truncate_back(7).unwrap();
-    let expected = [
-        wrote(at, mark(at, end)),
-        Call::Sync,
-        Call::Truncate(end),
-        wrote(end, mark(end, end)),
-        Call::Sync,
-    ];
+    let expected =
+        [wrote(at, mark(at, end)), Call::Sync, Call::Truncate(end), wrote(end, mark(end, end)), Call::Sync];
     assert_eq!(scene.script.take(), expected);
 }
 

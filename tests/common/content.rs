@@ -32,7 +32,8 @@ pub fn payload(generation: u64, index: u64, len: usize) -> Vec<u8> {
 /// Checks every byte of what was lent as record `index`; returns the generation that it names, if it is long enough.
 #[track_caller]
 pub fn check(index: u64, bytes: &[u8]) -> Option<u64> {
-    let generation = bytes.first_chunk().map(|first| u64::from_le_bytes(*first)).filter(|_| bytes.len() >= HEAD);
+    let generation =
+        bytes.first_chunk().map(|first| u64::from_le_bytes(*first)).filter(|_| bytes.len() >= HEAD);
     let expected = payload(generation.unwrap_or(0), index, bytes.len());
     if bytes != expected {
         let at = bytes.iter().zip(&expected).position(|(a, b)| a != b);

@@ -69,10 +69,10 @@ impl Seam for Script {
             return Verdict::Proceed;
         }
         let call = match op {
-            Op::Write { offset, parts } => Call::Write {
-                offset: *offset,
-                bytes: parts.iter().flat_map(|part| part.iter().copied()).collect(),
-            },
+            Op::Write { offset, parts } => {
+                let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+                Call::Write { offset: *offset, bytes: parts.concat() }
+            }
             Op::Sync => Call::Sync,
             Op::Truncate { len } => Call::Truncate(*len),
             Op::Map { len } => Call::Map(*len),
