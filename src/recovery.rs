@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::classify::{Reseal, Ruled, Ruling};
+use crate::cut;
 use crate::error::{Beyond, Error, Result};
 use crate::file::{JournalFile, Origin};
 use crate::format::{HEADER_LEN, Header};
@@ -260,8 +261,8 @@ impl Opening<'_> {
     }
 
     /// Cuts the file, durably, and leaves a mark at its new end.
-    fn cut(&self, cut: Cut, mut index: IndexWriter) -> Result<(IndexWriter, bool)> {
-        let Cut { format, end, reseal } = cut;
+    fn cut(&self, planned: Cut, mut index: IndexWriter) -> Result<(IndexWriter, bool)> {
+        let Cut { format, end, reseal } = planned;
         if end.offset == 0 {
             // A gap is cut as well, and with it the numbering.
             index = IndexWriter::new(self.options.index, 1, 0);
@@ -271,9 +272,7 @@ impl Opening<'_> {
             index.rewind(end.index.saturating_sub(1), end.offset);
         }
         if format == Format::Reference {
-            self.file.truncate(end.offset)?;
-            self.file.sync()?;
-            return Ok((index, false));
+            return Ok((index, cut::cut(self.file, format, end.offset)?));
         }
         // A mark proves what lies before it, so all of that is made durable first.
         self.file.sync()?;
@@ -285,7 +284,7 @@ impl Opening<'_> {
         }
         let marked = match end.offset {
             0 => self.mark_at_zero()?,
-            _ => self.mark_at(end.offset)?,
+            offset => cut::cut(self.file, format, offset)?,
         };
         Ok((index, marked))
     }
@@ -299,27 +298,6 @@ impl Opening<'_> {
         self.file.sync()?;
         Ok(true)
     }
-
-    fn mark_at(&self, end: u64) -> Result<bool> {
-        self.file.truncate(end)?;
-        let marked = match self.file.write_at(&Header::mark(end, end).encode(), end) {
-            Ok(()) => true,
-            // On a full disk the journal goes without, until its next append or close: a tail that is torn then
-            // looks as it would have without the mark.
-            Err(Error::Io { source, .. }) if no_space(&source) => {
-                self.file.truncate(end)?;
-                false
-            }
-            Err(error) => return Err(error),
-        };
-        self.file.sync()?;
-        Ok(marked)
-    }
-}
-
-fn no_space(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 pub(crate) fn not_a_journal(path: &Path) -> Error {

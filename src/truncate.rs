@@ -3,7 +3,7 @@
 //! absence lost data in a simulation of crashes.
 
 use crate::commit::{Slot, Watermark};
-use crate::cut::{is_no_space, leave_mark};
+use crate::cut::{cut, is_no_space};
 use crate::error::{Beyond, Error, Result};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
@@ -67,10 +67,8 @@ impl Log {
         }
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
-        let cut = match self.announce(end.bytes, old_end.bytes, kept) {
-            Ok(()) => {
-                self.file.truncate(end.bytes).and_then(|()| leave_mark(&self.file, self.format, end.bytes))
-            }
+        let done = match self.announce(end.bytes, old_end.bytes, kept) {
+            Ok(()) => cut(&self.file, self.format, end.bytes),
             Err(Announce::Undone(error)) => {
                 self.undo(&slot, writer, (spare, old_index, old_end));
                 return Err(error);
@@ -80,7 +78,7 @@ impl Log {
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
         writer.committed = end;
         self.commit.cut(&slot, writer.view.generation(), end);
-        match cut {
+        match done {
             Ok(marked) => {
                 writer.marked = marked;
                 writer.barrier = end.bytes;
