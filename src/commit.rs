@@ -201,9 +201,7 @@ impl Commit {
 impl Dropped {
     /// Whether the record that `target` waits for is one of those.
     fn holds(&self, target: Target) -> bool {
-        target.stage == Some(self.stage)
-            && target.generation == self.generation
-            && target.index > self.kept
+        target.stage == Some(self.stage) && target.generation == self.generation && target.index > self.kept
     }
 }
 
