@@ -12,6 +12,13 @@ pub fn place() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
+/// The same in memory, where the system offers that: for tests that sync very often.
+pub fn place_in_memory() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let path = dir.path().join("journal");
+    (dir, path)
+}
+
 /// `len` bytes that tell records of different `salt` and different places apart.
 pub fn payload(salt: u64, len: usize) -> Vec<u8> {
     let mut x = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
