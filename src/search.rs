@@ -243,7 +243,7 @@ mod tests {
     fn forged(len: u64) -> Built {
         let mut bytes = Vec::new();
         for offset in (0..len).step_by(16) {
-            bytes.extend_from_slice(&Header::sealed(offset, len - offset - 16, 0, B).encode());
+            bytes.extend_from_slice(&Header::sealed(offset, len - offset - 16, 1, B).encode());
         }
         Built::new(Format::Sealed).raw(&bytes)
     }

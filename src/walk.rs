@@ -70,6 +70,8 @@ pub struct Walk {
     path: PathBuf,
     window: Window,
     tail: Tail,
+    /// A mark of a place before its own: the journal ends there, unless the mark is a record's payload.
+    truncation: Option<Mark>,
     format: Option<Format>,
     next: Place,
     /// Records before this offset belong to a batch that is known to be whole.
@@ -94,6 +96,7 @@ impl Walk {
             path,
             window: Window::new(WINDOW),
             tail: Tail { len: 0, zeros_from: 0, mark: None },
+            truncation: None,
             format: None,
             next: Place { offset: 0, index: 1 },
             whole_to: 0,
@@ -139,7 +142,7 @@ impl Walk {
                 }
             }
             let format = self.format.unwrap_or_default();
-            if self.truncated_here()? {
+            if self.truncated_at(format, self.next.offset)? {
                 return Ok(None);
             }
             let place = self.next;
@@ -173,23 +176,33 @@ impl Walk {
         // Whoever opens the file decides about one without content; to a reader it is empty either way.
         let told = tell(source, &self.tail, Format::Sealed, &mut Ticker::silent())?;
         if let Told::As(format) = told {
+            let sealed = format == Format::Sealed;
+            self.truncation = self.tail.mark.filter(|mark| sealed && mark.end < mark.offset);
             let index = begin(source, format, IndexMode::Scan, self.tail.len)?;
             self.next = Place { offset: index.end(), index: index.last().saturating_add(1) };
         }
         Ok(told)
     }
 
-    /// Whether a truncation that was begun, and is not finished, ends the journal here.
-    fn truncated_here(&mut self) -> Result<bool> {
+    /// Whether a truncation that was begun, and is not finished, ends the journal at `offset`.
+    fn truncated_at(&mut self, format: Format, offset: u64) -> Result<bool> {
         // A truncation to nothing removes a gap, too.
-        let here = |mark: &Mark| mark.end == self.next.offset || mark.end == 0;
-        let Some(mark) = self.tail.mark.filter(here) else { return Ok(false) };
-        if mark.offset == mark.end || self.format == Some(Format::Reference) {
-            // The end itself tells.
-            return Ok(false);
+        let here = |mark: &Mark| mark.end == offset || mark.end == 0;
+        let Some(mark) = self.truncation.filter(here) else { return Ok(false) };
+        // What looks like a mark may be the payload of a record that begins before it.
+        let mut at = offset;
+        while at < mark.offset {
+            match self.record(format, at, None)? {
+                Some((_, end)) => at = end,
+                None => break,
+            }
         }
         let source = Source::new(&self.file, &self.path);
-        Ok(source.header_at(mark.offset)? == Some(Header::mark(mark.offset, mark.end)))
+        if at <= mark.offset && source.header_at(mark.offset)? == Some(Header::mark(mark.offset, mark.end)) {
+            return Ok(true);
+        }
+        self.truncation = None;
+        Ok(false)
     }
 
     /// The record at `offset`, if it is whole and valid: its header and where it ends.
@@ -238,9 +251,11 @@ impl Walk {
     /// Where the batch ends that the record with this header, which ends at `end`, belongs to. Else where it
     /// breaks off, and behind how many records.
     fn batch_end(&mut self, format: Format, header: Header, end: u64) -> Result<Result<u64, (u64, u64)>> {
-        let cut = self.tail.mark.filter(|mark| mark.end < mark.offset).map(|mark| mark.end);
         let (mut header, mut end, mut records) = (header, end, 1);
-        while end > self.whole_to && continued(header) && Some(end) != cut && self.unsealed_at.is_none() {
+        while end > self.whole_to && continued(header) && self.unsealed_at.is_none() {
+            if self.truncated_at(format, end)? {
+                break;
+            }
             match self.record(format, end, None)? {
                 Some((next, next_end)) => (header, end) = (next, next_end),
                 None => return Ok(Err((end, records))),
