@@ -150,10 +150,9 @@ impl Header {
         const MAYBE: u8 = flag::BARRIER | flag::CONTINUED;
         Some(match flags & !flag::SEALED {
             rest if rest & flag::NEWER != 0 => Sealed::Newer,
-            rest if rest & !MAYBE == 0 => Sealed::Record {
-                barrier: rest & flag::BARRIER != 0,
-                continued: rest & flag::CONTINUED != 0,
-            },
+            rest if rest & !MAYBE == 0 => {
+                Sealed::Record { barrier: rest & flag::BARRIER != 0, continued: rest & flag::CONTINUED != 0 }
+            }
             flag::GAP if offset == 0 => Sealed::Gap,
             flag::MARK if self.crc == MARK_CRC && self.len <= offset => Sealed::Mark,
             _ => Sealed::Invalid,

@@ -89,13 +89,7 @@ pub(crate) struct Index {
 
 impl Index {
     fn new(mode: IndexMode, first: u64, origin: u64) -> Self {
-        Self {
-            mode,
-            first,
-            origin,
-            shelves: [const { OnceLock::new() }; SHELVES],
-            chunks: AtomicU64::new(0),
-        }
+        Self { mode, first, origin, shelves: [const { OnceLock::new() }; SHELVES], chunks: AtomicU64::new(0) }
     }
 
     /// The index of the first record, whether or not there is one.
@@ -139,7 +133,9 @@ impl Index {
         let every = self.every();
         let at = n.saturating_sub(self.first) / every;
         match self.entry(at) {
-            Some(offset) if every != u64::MAX => (self.first.saturating_add(at.saturating_mul(every)), offset),
+            Some(offset) if every != u64::MAX => {
+                (self.first.saturating_add(at.saturating_mul(every)), offset)
+            }
             _ => (self.first, self.origin),
         }
     }
@@ -254,7 +250,8 @@ impl IndexWriter {
         self.len = last.saturating_sub(self.index.first.saturating_sub(1)).min(self.len);
         self.end = end;
         // The entry behind the last record, its end in a full index, is a place that the next record takes too.
-        let entries = if self.index.mode == IndexMode::Scan { 0 } else { self.len.div_ceil(self.index.every()) };
+        let entries =
+            if self.index.mode == IndexMode::Scan { 0 } else { self.len.div_ceil(self.index.every()) };
         self.index = Arc::new(self.index.cut(entries));
         self.note();
     }

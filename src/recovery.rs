@@ -93,7 +93,10 @@ impl fmt::Display for RecoveryReport {
         if let Some(offset) = self.cut_offset {
             let at_least = if self.beyond.at_least { "at least " } else { "" };
             let (cut, whole) = (self.cut_bytes, self.beyond.records);
-            write!(f, "; {cut} bytes were cut at offset {offset}, {at_least}{whole} whole records among them")?;
+            write!(
+                f,
+                "; {cut} bytes were cut at offset {offset}, {at_least}{whole} whole records among them"
+            )?;
         }
         if let Some(path) = &self.quarantine {
             write!(f, "; they are kept in {}", path.display())?;

@@ -466,7 +466,9 @@ mod tests {
 
     #[test]
     fn lengths_around_a_block_are_carried_over() {
-        for len in [LONG as usize - 17, LONG as usize - 16, LONG as usize, BLOCK - 17, BLOCK - 16, BLOCK, BLOCK + 1] {
+        for len in
+            [LONG as usize - 17, LONG as usize - 16, LONG as usize, BLOCK - 17, BLOCK - 16, BLOCK, BLOCK + 1]
+        {
             let payload = vec![3u8; len];
             for first in [0, 1, 9, 15, 16] {
                 let built = Built::sealed(&[(&payload[..first], 0)]);

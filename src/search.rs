@@ -182,7 +182,8 @@ mod tests {
 
     fn found(built: &Built, format: Format, from: u64) -> Found {
         let file = built.file();
-        search(Source::new(&file, Path::new("test")), format, from, built.len(), &mut Ticker::silent()).unwrap()
+        search(Source::new(&file, Path::new("test")), format, from, built.len(), &mut Ticker::silent())
+            .unwrap()
     }
 
     #[test]
@@ -192,7 +193,10 @@ mod tests {
         assert_eq!(found(&built, Format::Sealed, 0), all);
         assert_eq!(found(&built, Format::Sealed, 1), Found { records: 4, ..all });
         assert_eq!(found(&built.clone().damage(49), Format::Sealed, 1), Found { records: 3, ..all });
-        assert_eq!(found(&built.zeros(9), Format::Sealed, 51), Found { records: 1, barrier: Some(67), ..all });
+        assert_eq!(
+            found(&built.zeros(9), Format::Sealed, 51),
+            Found { records: 1, barrier: Some(67), ..all }
+        );
     }
 
     #[test]

@@ -23,7 +23,9 @@ impl Built {
 
     /// A sealed journal with these records, each with its flags.
     pub(crate) fn sealed(records: &[(&[u8], u8)]) -> Self {
-        records.iter().fold(Self::new(Format::Sealed), |built, (payload, flags)| built.record(payload, *flags))
+        records
+            .iter()
+            .fold(Self::new(Format::Sealed), |built, (payload, flags)| built.record(payload, *flags))
     }
 
     pub(crate) fn reference(records: &[&[u8]]) -> Self {

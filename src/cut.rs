@@ -1,0 +1,49 @@
+//! How a journal file becomes shorter. Every cut leaves a mark at the new end (sealed journals only).
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::file::JournalFile;
+use crate::format::{HEADER_LEN, Header};
+use crate::options::Format;
+
+/// Takes off what lies beyond `end`, unsynced.
+///
+/// A sealed journal that is cut to nothing keeps its first 16 bytes: the mark that overwrites them then needs no new
+/// block, which a full disk would not have.
+pub(crate) fn shrink(file: &JournalFile, format: Format, end: u64) -> Result<()> {
+    match format {
+        Format::Sealed => file.truncate(end.max(HEADER_LEN.min(file.len()?))),
+        Format::Reference => file.truncate(end),
+    }
+}
+
+/// Marks `end`, where the file ends and before which everything is durable, and syncs; whether there is a mark now.
+///
+/// Without room for it the journal goes on unmarked, unless it is empty: the mark protects the last stretch of records
+/// against damage that looks like a torn tail, and tells an empty journal from any other file.
+pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
+    if format == Format::Reference {
+        file.sync()?;
+        return Ok(false);
+    }
+    let marked = match file.write_at(&Header::mark(end, end).encode(), end) {
+        Ok(()) => true,
+        Err(error) if end > 0 && is_no_space(&error) => {
+            // A part of it may have got in.
+            file.truncate(end)?;
+            false
+        }
+        Err(error) => return Err(error),
+    };
+    file.sync()?;
+    Ok(marked)
+}
+
+/// Whether the file system, a quota or a limit on the file's size left no room.
+pub(crate) fn is_no_space(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else { return false };
+    let codes = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(Errno::raw_os_error);
+    source.raw_os_error().is_some_and(|code| codes.contains(&code))
+        || source.kind() == std::io::ErrorKind::WriteZero
+}

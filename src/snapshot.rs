@@ -1,0 +1,199 @@
+//! A view of the journal that stays as it is.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::{Bound, RangeBounds};
+
+use crate::sync::Arc;
+use crate::view::{Place, View};
+
+/// The journal as it was when the snapshot was taken: one view and one count, fixed.
+///
+/// A snapshot holds what was committed, so it may lack records that were appended but not yet flushed. What it holds
+/// keeps its bytes, whatever happens to the journal: growth, truncation, closing, and the drop of the
+/// [`Journal`](crate::Journal). In return it keeps the file locked and its pages mapped for as long as it lives.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
+/// journal.append_batch([b"a", b"b", b"c"])?;
+/// let snapshot = journal.snapshot();
+/// journal.truncate_back(1)?;
+/// assert_eq!(journal.last_index(), 1);
+/// assert_eq!(snapshot.get(3), Some(&b"c"[..]));
+/// let backwards: Vec<_> = snapshot.range(2..).rev().collect();
+/// assert_eq!(backwards, [(3, &b"c"[..]), (2, &b"b"[..])]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A borrow cannot outlive the snapshot it comes from:
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
+/// # journal.append(b"a")?;
+/// let snapshot = journal.snapshot();
+/// let bytes = snapshot.get(1);
+/// drop(journal);
+/// assert_eq!(bytes, Some(&b"a"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// ```compile_fail,E0505
+/// # let dir = tempfile::tempdir()?;
+/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
+/// # journal.append(b"a")?;
+/// let snapshot = journal.snapshot();
+/// let bytes = snapshot.get(1);
+/// drop(snapshot);
+/// assert_eq!(bytes, Some(&b"a"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    view: Arc<View>,
+    last: u64,
+}
+
+impl Snapshot {
+    pub(crate) fn new(view: Arc<View>) -> Self {
+        let last = view.committed();
+        Self { view, last }
+    }
+
+    /// The payload of record `n`, borrowed from the map; `None` if the snapshot does not hold it. The checksum is not
+    /// looked at.
+    pub fn get(&self, n: u64) -> Option<&[u8]> {
+        let extent = self.view.locate(n, self.last, &mut None)?;
+        self.view.payload(extent)
+    }
+
+    /// The records with indexes in `range`, as far as the snapshot holds them, each with its index.
+    ///
+    /// Forwards a step costs O(1) in every index mode. Backwards it does with a full index; with a sparse one each
+    /// step hops within its interval, and without an index from the start of the journal.
+    pub fn range(&self, range: impl RangeBounds<u64>) -> Range<'_> {
+        let first = match range.start_bound() {
+            Bound::Included(&n) => Some(n),
+            Bound::Excluded(&n) => n.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&n) => n.saturating_add(1),
+            Bound::Excluded(&n) => n,
+            Bound::Unbounded => u64::MAX,
+        };
+        let end = end.min(self.last.saturating_add(1));
+        let next = first.unwrap_or(end).max(self.first_index()).min(end);
+        Range { view: &self.view, last: self.last, next, end, place: None }
+    }
+
+    /// All records.
+    pub fn iter(&self) -> Range<'_> {
+        self.range(..)
+    }
+
+    /// The index of the first record; one more than [`last_index`](Self::last_index) if there is none.
+    pub fn first_index(&self) -> u64 {
+        self.view.first()
+    }
+
+    /// The index of the last record.
+    pub fn last_index(&self) -> u64 {
+        self.last
+    }
+
+    /// How many records the snapshot holds.
+    pub fn len(&self) -> u64 {
+        self.last.saturating_add(1).saturating_sub(self.first_index())
+    }
+
+    /// Whether the snapshot holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<'a> IntoIterator for &'a Snapshot {
+    type Item = (u64, &'a [u8]);
+    type IntoIter = Range<'a>;
+
+    fn into_iter(self) -> Range<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("first_index", &self.first_index())
+            .field("last_index", &self.last)
+            .field("generation", &self.view.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records of a [`Snapshot`] in order, from either end.
+#[derive(Clone)]
+pub struct Range<'a> {
+    view: &'a View,
+    last: u64,
+    next: u64,
+    end: u64,
+    place: Option<Place>,
+}
+
+impl<'a> Range<'a> {
+    fn at(&mut self, n: u64, mut place: Option<Place>, remember: bool) -> Option<(u64, &'a [u8])> {
+        let payload = self.view.locate(n, self.last, &mut place).and_then(|extent| self.view.payload(extent));
+        if remember {
+            self.place = place;
+        }
+        if payload.is_none() {
+            self.end = self.next;
+        }
+        Some((n, payload?))
+    }
+}
+
+impl<'a> Iterator for Range<'a> {
+    type Item = (u64, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let n = self.next;
+        self.next += 1;
+        self.at(n, self.place, true)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.end.saturating_sub(self.next);
+        (usize::try_from(left).unwrap_or(usize::MAX), usize::try_from(left).ok())
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.next = self.next.saturating_add(n as u64).min(self.end);
+        self.next()
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        self.end -= 1;
+        self.at(self.end, self.place, false)
+    }
+}
+
+impl ExactSizeIterator for Range<'_> {}
+impl FusedIterator for Range<'_> {}
+
+impl fmt::Debug for Range<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Range").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+//! What a journal tells about itself.
+
+/// Figures of one open journal, from [`Journal::stats`](crate::Journal::stats). Counts begin at open.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Index of the last appended record.
+    pub appended_index: u64,
+    /// Index of the last record that the file has accepted: readers see it.
+    pub committed_index: u64,
+    /// Index of the last record that survives a power loss.
+    pub durable_index: u64,
+    /// Where the last appended record ends, or will end, in the file, in bytes.
+    pub appended_bytes: u64,
+    /// Where the last committed record ends in the file, in bytes.
+    pub committed_bytes: u64,
+    /// Where the last durable record ends in the file, in bytes.
+    pub durable_bytes: u64,
+    /// Times that records were handed over to the file.
+    pub flushes: u64,
+    /// Syncs that made records durable.
+    pub syncs: u64,
+    /// Records made durable by a sync, on average; 0 without syncs.
+    pub records_per_sync: f64,
+    /// Views published: one at open, one for each larger map and each cut.
+    pub views_published: u64,
+    /// Older views that some reader still holds.
+    pub views_held: u64,
+    /// Bytes of the journal that the older views show.
+    pub held_bytes: u64,
+    /// Memory of the index in bytes.
+    pub index_bytes: u64,
+    /// Failures of the background thread of `SyncPolicy::Interval`. It tries again at its next turn.
+    pub background_failures: u64,
+    /// The last of them in words.
+    pub last_background_failure: Option<String>,
+}
