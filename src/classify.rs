@@ -265,7 +265,8 @@ mod tests {
     }
 
     fn ruled(facts: Facts, found: Found) -> Ruled {
-        classify(&facts, &mut |format| Ok(if format == Format::Sealed { found } else { Found::default() })).unwrap()
+        classify(&facts, &mut |format| Ok(if format == Format::Sealed { found } else { Found::default() }))
+            .unwrap()
     }
 
     fn ruling(facts: Facts, found: Found) -> Ruling {
@@ -302,7 +303,10 @@ mod tests {
         let newer = Some(Header::sealed(1000, 5, 6, 1 << 6));
         let mark = Some(Mark { offset: 1984, end: 1000 });
         assert_eq!(ruling(Facts { header: newer, mark, ..facts() }, BARRIER), Ruling::Newer);
-        assert_eq!(ruling(Facts { header: newer, format: Format::Reference, ..facts() }, BARRIER), Ruling::Newer);
+        assert_eq!(
+            ruling(Facts { header: newer, format: Format::Reference, ..facts() }, BARRIER),
+            Ruling::Newer
+        );
         let newer = Some(Header::sealed(0, 5, 6, 1 << 5));
         assert_eq!(ruling(Facts { header: newer, ..at_0(facts()) }, NONE), Ruling::Newer);
         let elsewhere = Some(Header::sealed(1001, 5, 6, 1 << 6));
@@ -409,8 +413,11 @@ mod tests {
         let mut search = |_| -> Result<Found> { panic!("nothing to search for") };
         let zeros = Facts { zeros_from: 1000, header: None, ..facts() };
         let ended = Facts { len: 1000, ..zeros };
-        let closed =
-            Facts { mark: Some(Mark { offset: 1000, end: 1000 }), header: Some(Header::mark(1000, 1000)), ..facts() };
+        let closed = Facts {
+            mark: Some(Mark { offset: 1000, end: 1000 }),
+            header: Some(Header::mark(1000, 1000)),
+            ..facts()
+        };
         for facts in [zeros, ended, closed, Facts { format: Format::Reference, ..ended }] {
             classify(&facts, &mut search).unwrap();
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::classify::{Reseal, Ruled, Ruling};
+use crate::cut::leave_mark;
 use crate::error::{Beyond, Error, Result};
 use crate::file::{JournalFile, Origin};
 use crate::format::{HEADER_LEN, Header};
@@ -134,12 +135,13 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
 fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered> {
     let started = Instant::now();
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
-    ticker.tell(0, 0)?;
+    ticker.tell()?;
     let source = Source::new(file.as_file(), file.path());
     let insist = options.format == Format::Reference && options.recovery == Recovery::FirstInvalid;
     let survey = Survey::take(source, len, options.index, options.format, insist, &mut ticker)?;
     let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
-    ticker.tell(len, records)?;
+    ticker.tick(0, len, records)?;
+    ticker.tell()?;
 
     let Survey { ruled, scanned, index, insisted, .. } = survey;
     let mut report = RecoveryReport {
@@ -285,7 +287,12 @@ impl Opening<'_> {
         }
         let marked = match end.offset {
             0 => self.mark_at_zero()?,
-            _ => self.mark_at(end.offset)?,
+            // On a full disk the journal goes without, until its next append or close: a tail that is torn then
+            // looks as it would have without the mark.
+            _ => {
+                self.file.truncate(end.offset)?;
+                leave_mark(self.file, format, end.offset)?
+            }
         };
         Ok((index, marked))
     }
@@ -299,27 +306,6 @@ impl Opening<'_> {
         self.file.sync()?;
         Ok(true)
     }
-
-    fn mark_at(&self, end: u64) -> Result<bool> {
-        self.file.truncate(end)?;
-        let marked = match self.file.write_at(&Header::mark(end, end).encode(), end) {
-            Ok(()) => true,
-            // On a full disk the journal goes without, until its next append or close: a tail that is torn then
-            // looks as it would have without the mark.
-            Err(Error::Io { source, .. }) if no_space(&source) => {
-                self.file.truncate(end)?;
-                false
-            }
-            Err(error) => return Err(error),
-        };
-        self.file.sync()?;
-        Ok(marked)
-    }
-}
-
-fn no_space(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 pub(crate) fn not_a_journal(path: &Path) -> Error {

@@ -61,7 +61,8 @@ fn a_walk_reads_what_the_reference_wrote() {
 #[test]
 fn an_inspection_calls_them_clean() {
     for name in NAMES {
-        let records = std::fs::read_to_string(fixture(&format!("{name}.tsv"))).unwrap().lines().count() as u64;
+        let records =
+            std::fs::read_to_string(fixture(&format!("{name}.tsv"))).unwrap().lines().count() as u64;
         let inspection = Walk::inspect(fixture(&format!("{name}.wally"))).unwrap();
         assert_eq!(inspection.state, State::Clean, "{name}: {inspection}");
         assert_eq!((inspection.records, inspection.last_index), (records, records), "{name}");

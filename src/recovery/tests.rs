@@ -19,7 +19,9 @@ struct Bench {
 
 impl Bench {
     fn new(built: &Built) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where there is such a place: hundreds of opens sync.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let path = dir.path().join("j");
         std::fs::write(&path, &built.bytes).unwrap();
         Self { dir, path }
@@ -358,7 +360,10 @@ fn row_7_a_clean_end_is_left_as_it_is() {
             let bench = Bench::new(&built);
             let opened = bench.open(&with(policy)).unwrap();
             let report = opened.report;
-            assert_eq!((report.verdict, report.first_index, report.last_index), (Verdict::Clean, first, last));
+            assert_eq!(
+                (report.verdict, report.first_index, report.last_index),
+                (Verdict::Clean, first, last)
+            );
             assert_eq!((opened.index.end(), opened.marked), (built.len(), false));
             assert_eq!(bench.bytes(), built.bytes);
         }
@@ -502,6 +507,21 @@ fn progress_comes_at_the_beginning_now_and_then_and_at_the_end() {
 }
 
 #[test]
+fn one_long_record_is_progress_too() {
+    let built = Built::sealed(&[(&vec![1; 40 << 20], 0)]);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let options = Options::new()
+        .on_progress(move |_| match counted.fetch_add(1, Ordering::Relaxed) {
+            5 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .clone();
+    assert!(matches!(Bench::new(&built).open(&options), Err(Error::Stopped)));
+    assert_eq!(calls.load(Ordering::Relaxed), 6);
+}
+
+#[test]
 fn a_walk_yields_a_batch_only_when_it_is_whole() {
     let long = vec![5u8; 3 << 20];
     let built = Built::sealed(&[(b"a", B), (&long, C), (b"", C), (&long, 0), (b"e", C)]);
@@ -570,9 +590,8 @@ mod seams {
     #[test]
     fn a_full_disk_leaves_a_cut_journal_without_its_mark() {
         let bench = Bench::new(&abc().raw(b"torn"));
-        let options = refusing(|role, op| {
-            (role == Role::Journal && matches!(op, Op::Write { .. })).then_some(ENOSPC)
-        });
+        let options =
+            refusing(|role, op| (role == Role::Journal && matches!(op, Op::Write { .. })).then_some(ENOSPC));
         let opened = bench.open(&options).unwrap();
         assert_eq!((opened.marked, opened.index.end()), (false, 51));
         assert_eq!(bench.bytes(), abc().bytes);

@@ -1,6 +1,7 @@
 //! What several test files share.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
+pub mod built;
 pub mod disk;
 pub mod rng;
 
