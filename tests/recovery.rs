@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::built::{BARRIER, Built, CONTINUED, sealed_header};
+use common::disk::{Disk, Recorder};
 use common::fast_dir;
+use common::rng::Rng;
 use wally::{Error, Format, IndexMode, Journal, Options, Recovery, State, SyncPolicy, Verdict, Walk};
 
 const ALL: [Recovery; 3] = [Recovery::TornTail, Recovery::FirstInvalid, Recovery::Strict];
@@ -390,4 +392,149 @@ fn every_index_mode_recovers_alike() {
         }
         assert_eq!(journal.read(5001).unwrap(), b"next");
     }
+}
+
+/// Whatever a power cut leaves of a recovery, the next one comes to the same end.
+#[test]
+fn a_recovery_that_loses_power_is_finished_by_the_next() {
+    // Long enough that what is cut spans blocks, and the cut lies in the midst of one.
+    let long = |n: u8| vec![n; 3000];
+    let journal =
+        || (0..4).fold(Built::new(), |built, n| built.sealed(&long(n), if n % 3 == 0 { BARRIER } else { 0 }));
+    let at = |n: usize| 3016 * n;
+    let batch = Built::new().sealed(b"a", BARRIER).sealed(&long(1), CONTINUED).sealed(&long(2), 0);
+    let cases = [
+        (journal().raw(&long(9)), Recovery::TornTail, 4),
+        (journal().sealed(&long(4), 0).damaged(at(4) + 99), Recovery::TornTail, 4),
+        (journal().zeros(9000), Recovery::Strict, 4),
+        (journal().damaged(at(1) + 99), Recovery::FirstInvalid, 1),
+        (journal().damaged(at(1) + 3), Recovery::FirstInvalid, 1),
+        (journal().damaged(3), Recovery::FirstInvalid, 0),
+        (journal().zeros(16_384 - at(4)).mark(at(2) as u64), Recovery::Strict, 2),
+        (journal().zeros(16_384 - at(4)).mark(0), Recovery::Strict, 0),
+        (batch.zeros(8192 - 6049).mark(17 + 3016), Recovery::Strict, 2),
+        (journal().sealed(&long(4), CONTINUED), Recovery::TornTail, 4),
+        (Built::new().sealed(&long(0), CONTINUED), Recovery::TornTail, 0),
+        (Built::new().zeros(4096), Recovery::Strict, 0),
+    ];
+    let rng = &mut Rng::new(7);
+    for (number, (built, policy, records)) in cases.iter().enumerate() {
+        let case = Case::new(built);
+        let recorder = Recorder::new();
+        let mut options = Options::new();
+        options.recovery(*policy).seam(recorder.clone());
+        let expected = payloads(&options.open(&case.path).unwrap());
+        assert_eq!(expected.len(), *records, "case {number}");
+        let events = recorder.events();
+        let mut disk = Disk::holding(&built.0);
+        let image = case.dir.path().join("image.wally");
+        for (cut, event) in events.iter().enumerate() {
+            disk.apply(event);
+            for _ in 0..60 {
+                let mut sectors = Rng::new(rng.next());
+                let size = rng.next() as usize;
+                let bytes = disk.image(|_, n| sectors.below(n), |n| size % n);
+                std::fs::write(&image, &bytes).unwrap();
+                let again = Options::new().recovery(*policy).sync(SyncPolicy::OnDemand).open(&image);
+                let again = again.unwrap_or_else(|error| panic!("case {number}, event {cut}: {error}"));
+                assert_eq!(payloads(&again), expected, "case {number}, event {cut}");
+            }
+        }
+    }
+}
+
+/// A file pieced together from whole records, marks, zeros and noise, some of it damaged or cut off.
+fn pieced(rng: &mut Rng) -> Built {
+    let mut built = match rng.below(8) {
+        0 => Built::new().gap(rng.range(16, 300), 1 + rng.below(9) as u64),
+        _ => Built::new(),
+    };
+    let reference = rng.below(5) == 0;
+    for _ in 0..rng.below(12) {
+        let len = [0, 1, 16, rng.below(900)][rng.below(4)];
+        let payload = if rng.below(3) == 0 { vec![0; len] } else { rng.bytes(len) };
+        let end = rng.below(built.0.len() + 1) as u64;
+        built = match rng.below(24) {
+            0 => built.zeros(len),
+            1 => built.raw(&payload),
+            2 => built.mark(end),
+            3 => built.closed(),
+            4 => {
+                let inner = Built::new().zeros(built.0.len() + 16).sealed(&payload, BARRIER).mark(end);
+                let from = built.0.len() + 16;
+                built.sealed(&inner.0[from..], 0)
+            }
+            5 => {
+                let header = sealed_header(built.len(), rng.next() >> rng.below(64), 1, rng.next() as u8);
+                built.raw(&header)
+            }
+            _ if reference => built.reference(&payload),
+            flags => built.sealed(&payload, [0, 0, 0, BARRIER, CONTINUED, BARRIER | CONTINUED][flags % 6]),
+        };
+    }
+    if rng.below(3) == 0 && built.len() > 0 {
+        let at = rng.below(built.0.len());
+        built = built.damaged(at);
+    }
+    if rng.below(3) == 0 {
+        let cut = rng.below(built.0.len().min(64) + 1);
+        built.0.truncate(built.0.len() - cut);
+    }
+    match rng.below(3) {
+        0 => built.zeros(5000),
+        1 => {
+            let end = rng.below(built.0.len() + 1) as u64;
+            built.zeros(77).mark(end)
+        }
+        _ => built,
+    }
+}
+
+/// No file makes any of the ways to read it panic; they agree on what it holds, and whatever an open leaves is clean.
+#[test]
+fn whatever_the_file_all_ways_to_read_it_agree() {
+    let check = |seed: u64| {
+        let built = pieced(&mut Rng::new(seed));
+        let case = Case::new(&built);
+        let inspection = Walk::inspect(&case.path).unwrap();
+        let walked: Vec<_> = Walk::open(&case.path).unwrap().collect();
+        let (entries, errors): (Vec<_>, Vec<_>) = walked.into_iter().partition(Result::is_ok);
+        let entries: Vec<_> =
+            entries.into_iter().flatten().map(|entry| (entry.index, entry.payload)).collect();
+        assert_eq!(entries.len() as u64, inspection.records, "seed {seed}: {inspection}");
+        assert_eq!(errors.len(), usize::from(inspection.state != State::Clean), "seed {seed}: {inspection}");
+        case.untouched();
+        let opened = case.open(Recovery::TornTail);
+        match (inspection.state, opened) {
+            (State::Clean | State::Torn, Ok(journal)) => {
+                let found: Vec<_> = (journal.first_index()..).zip(payloads(&journal)).collect();
+                assert_eq!(found, entries, "seed {seed}");
+                assert_eq!(journal.first_index(), inspection.first_index, "seed {seed}");
+                assert_eq!(journal.recovery().bytes, inspection.good_bytes, "seed {seed}");
+                assert_eq!(inspection.state == State::Torn, journal.recovery().verdict == Verdict::TornTail);
+            }
+            (State::Corrupt, Err(Error::Corrupt { beyond, .. })) => {
+                assert_eq!(beyond, inspection.beyond, "seed {seed}");
+                case.untouched();
+                let journal = case.open(Recovery::FirstInvalid).unwrap();
+                let found: Vec<_> = (journal.first_index()..).zip(payloads(&journal)).collect();
+                assert_eq!(found, entries, "seed {seed}");
+            }
+            (State::NotAJournal, Err(Error::NotAJournal { .. })) => return case.untouched(),
+            (State::Unsupported, Err(Error::UnsupportedFormat { .. })) => return case.untouched(),
+            (state, opened) => panic!("seed {seed}: {state} but {opened:?}"),
+        }
+        let again = Options::new().recovery(Recovery::Strict).open(&case.path);
+        match again {
+            Ok(again) => {
+                assert_eq!((again.last_index(), again.recovery().cut_bytes), { (inspection.last_index, 0) })
+            }
+            Err(error) => panic!("seed {seed}: {error} after {inspection}"),
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            scope.spawn(move || (0..60).for_each(|n| check(thread * 60 + n)));
+        }
+    });
 }
