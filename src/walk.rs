@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::classify::{Mark, Ruling};
 use crate::error::{Error, Result};
 use crate::file::open_read_only;
-use crate::format::{HEADER_LEN, Header};
+use crate::format::{HEADER_LEN, Header, Sealed};
 use crate::inspect::{Inspection, LOOK_AGAIN, LOOKS, inspect};
 use crate::options::{Format, IndexMode};
 use crate::recovery::{corrupt, newer, not_a_journal};
@@ -70,8 +70,8 @@ pub struct Walk {
     path: PathBuf,
     window: Window,
     tail: Tail,
-    /// A mark of a place before its own: the journal ends there, unless the mark is a record's payload.
-    truncation: Option<Mark>,
+    /// The journal ends where this says, unless it is a record's payload or was overwritten meanwhile.
+    end_mark: Option<Mark>,
     format: Option<Format>,
     next: Place,
     /// Records before this offset belong to a batch that is known to be whole.
@@ -96,7 +96,7 @@ impl Walk {
             path,
             window: Window::new(WINDOW),
             tail: Tail { len: 0, zeros_from: 0, mark: None },
-            truncation: None,
+            end_mark: None,
             format: None,
             next: Place { offset: 0, index: 1 },
             whole_to: 0,
@@ -142,7 +142,7 @@ impl Walk {
                 }
             }
             let format = self.format.unwrap_or_default();
-            if self.truncated_at(format, self.next.offset)? {
+            if self.ends_at(format, self.next.offset)? {
                 return Ok(None);
             }
             let place = self.next;
@@ -176,19 +176,18 @@ impl Walk {
         // Whoever opens the file decides about one without content; to a reader it is empty either way.
         let told = tell(source, &self.tail, Format::Sealed, &mut Ticker::silent())?;
         if let Told::As(format) = told {
-            let sealed = format == Format::Sealed;
-            self.truncation = self.tail.mark.filter(|mark| sealed && mark.end < mark.offset);
+            self.end_mark = self.tail.mark.filter(|_| format == Format::Sealed);
             let index = begin(source, format, IndexMode::Scan, self.tail.len)?;
             self.next = Place { offset: index.end(), index: index.last().saturating_add(1) };
         }
         Ok(told)
     }
 
-    /// Whether a truncation that was begun, and is not finished, ends the journal at `offset`.
-    fn truncated_at(&mut self, format: Format, offset: u64) -> Result<bool> {
+    /// Whether a mark says that the journal ends at `offset`: as it was closed, or as a truncation will leave it.
+    fn ends_at(&mut self, format: Format, offset: u64) -> Result<bool> {
         // A truncation to nothing removes a gap, too.
         let here = |mark: &Mark| mark.end == offset || mark.end == 0;
-        let Some(mark) = self.truncation.filter(here) else { return Ok(false) };
+        let Some(mark) = self.end_mark.filter(here) else { return Ok(false) };
         // What looks like a mark may be the payload of a record that begins before it.
         let mut at = offset;
         while at < mark.offset {
@@ -198,10 +197,13 @@ impl Walk {
             }
         }
         let source = Source::new(&self.file, &self.path);
-        if at <= mark.offset && source.header_at(mark.offset)? == Some(Header::mark(mark.offset, mark.end)) {
+        let marked = source.header_at(mark.offset)? == Some(Header::mark(mark.offset, mark.end));
+        // What a newer version wrote is not to be guessed at.
+        let newer = source.header_at(at)?.and_then(|header| header.unseal(at)) == Some(Sealed::Newer);
+        if at <= mark.offset && marked && !newer {
             return Ok(true);
         }
-        self.truncation = None;
+        self.end_mark = None;
         Ok(false)
     }
 
@@ -253,7 +255,7 @@ impl Walk {
     fn batch_end(&mut self, format: Format, header: Header, end: u64) -> Result<Result<u64, (u64, u64)>> {
         let (mut header, mut end, mut records) = (header, end, 1);
         while end > self.whole_to && continued(header) && self.unsealed_at.is_none() {
-            if self.truncated_at(format, end)? {
+            if self.ends_at(format, end)? {
                 break;
             }
             match self.record(format, end, None)? {
