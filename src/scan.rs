@@ -84,7 +84,7 @@ fn scan_with(
     let Orders { format, len, batch, watch } = orders;
     let at = Place { offset: index.end(), index: index.last().saturating_add(1) };
     let passed = (watch == Some(at.offset)).then_some(Passed { at, last: None });
-    let checks = Checks::new(source, format, 1 + 3 * threads);
+    let checks = Checks::new(source, format, 1 + 3 * threads, ticker);
     let mut walker = Walker { format, len, watch: watch.unwrap_or(u64::MAX), at, batch, passed, index };
     let walked = thread::scope(|scope| {
         for _ in 0..threads {
@@ -94,7 +94,7 @@ fn scan_with(
                 break;
             }
         }
-        let walked = walker.walk(source, &checks, ticker);
+        let walked = walker.walk(source, &checks);
         checks.close(walked.is_err());
         checks.work(true);
         walked
@@ -133,13 +133,13 @@ enum Stop {
 }
 
 impl Walker<'_> {
-    fn walk(&mut self, source: Source<'_>, checks: &Checks<'_>, ticker: &mut Ticker<'_>) -> Result<()> {
+    fn walk(&mut self, source: Source<'_>, checks: &Checks<'_, '_>) -> Result<()> {
         let mut carry = Vec::new();
         while checks.none_below(self.at.offset) {
-            ticker.tick(self.at.offset, self.index.last())?;
             let mut block = checks.free_block();
             let filled = self.fill(source, &mut block, &carry)?;
             let (at, batch) = (self.at, self.batch);
+            checks.tick(filled as u64, at)?;
             let (used, stop) = self.hop(block.get(..filled).unwrap_or_default());
             carry.clear();
             if let Stop::Carry = stop {
@@ -225,9 +225,10 @@ struct Failure {
 }
 
 /// The half that checks: a queue of blocks, and the lowest failure.
-struct Checks<'a> {
+struct Checks<'a, 't> {
     source: Source<'a>,
     format: Format,
+    ticker: Mutex<&'a mut Ticker<'t>>,
     queue: Mutex<Queue>,
     changed: Condvar,
     /// How many jobs may wait.
@@ -246,11 +247,12 @@ struct Queue {
     error: Option<Error>,
 }
 
-impl<'a> Checks<'a> {
-    fn new(source: Source<'a>, format: Format, blocks: usize) -> Self {
+impl<'a, 't> Checks<'a, 't> {
+    fn new(source: Source<'a>, format: Format, blocks: usize, ticker: &'a mut Ticker<'t>) -> Self {
         Self {
             source,
             format,
+            ticker: Mutex::new(ticker),
             queue: Mutex::new(Queue {
                 jobs: VecDeque::new(),
                 free: Vec::new(),
@@ -263,6 +265,11 @@ impl<'a> Checks<'a> {
             queued_max: blocks.saturating_sub(1),
             lowest: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Tells how far the walk is, at a place up to which so many bytes were read.
+    fn tick(&self, read: u64, at: Place) -> Result<()> {
+        self.ticker.lock().tick(read, at.offset, at.index.saturating_sub(1))
     }
 
     fn none_below(&self, offset: u64) -> bool {
@@ -377,7 +384,13 @@ impl<'a> Checks<'a> {
             return Ok(failure);
         }
         let payload = at.offset.saturating_add(HEADER_LEN);
-        let crc = self.source.crc(payload, header.len, piece, || self.none_below(at.offset))?;
+        // One record can be as long as the file: who checks it listens for the word to stop.
+        let mut told = Ok(());
+        let crc = self.source.crc(payload, header.len, piece, |next| {
+            told = self.tick(next, at);
+            told.is_ok() && self.none_below(at.offset)
+        })?;
+        told?;
         Ok(failure.filter(|_| crc != Some(header.crc)))
     }
 

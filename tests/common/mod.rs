@@ -1,6 +1,7 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod built;
 pub mod content;
 pub mod disk;
 pub mod faults;
