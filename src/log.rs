@@ -169,7 +169,8 @@ impl Log {
     ) -> Result<MutexGuard<'a, Writer>> {
         loop {
             writer.check()?;
-            if !writer.is_staged() {
+            // A truncation, too, must find nothing left behind the committed end, and nobody untold.
+            if !writer.is_staged() && !writer.rolls_back() {
                 return Ok(writer);
             }
             let durable = self.commit.durable_bytes();
@@ -247,6 +248,8 @@ impl Log {
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         let writer = self.writer.lock();
+        // What is left after a failure is durable, but what was staged is gone: that must not look like success.
+        writer.check()?;
         let target =
             Target { index: writer.appended().index, generation: writer.view.generation(), stage: None };
         drop(writer);

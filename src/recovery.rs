@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::classify::{Reseal, Ruled, Ruling};
-use crate::cut::leave_mark;
+use crate::cut;
 use crate::error::{Beyond, Error, Result};
 use crate::file::{JournalFile, Origin};
 use crate::format::{HEADER_LEN, Header};
@@ -262,8 +262,8 @@ impl Opening<'_> {
     }
 
     /// Cuts the file, durably, and leaves a mark at its new end.
-    fn cut(&self, cut: Cut, mut index: IndexWriter) -> Result<(IndexWriter, bool)> {
-        let Cut { format, end, reseal } = cut;
+    fn cut(&self, planned: Cut, mut index: IndexWriter) -> Result<(IndexWriter, bool)> {
+        let Cut { format, end, reseal } = planned;
         if end.offset == 0 {
             // A gap is cut as well, and with it the numbering.
             index = IndexWriter::new(self.options.index, 1, 0);
@@ -273,9 +273,7 @@ impl Opening<'_> {
             index.rewind(end.index.saturating_sub(1), end.offset);
         }
         if format == Format::Reference {
-            self.file.truncate(end.offset)?;
-            self.file.sync()?;
-            return Ok((index, false));
+            return Ok((index, cut::cut(self.file, format, end.offset)?));
         }
         // A mark proves what lies before it, so all of that is made durable first.
         self.file.sync()?;
@@ -287,15 +285,7 @@ impl Opening<'_> {
         }
         let marked = match end.offset {
             0 => self.mark_at_zero()?,
-            // On a full disk the journal goes without, until its next append or close: a tail that is torn then
-            // looks as it would have without the mark.
-            _ => {
-                self.file.truncate(end.offset)?;
-                // Else the length of the mark could outlive a power cut without its bytes, and show 16 of those
-                // that were cut: enough for an empty record.
-                self.file.sync()?;
-                leave_mark(self.file, format, end.offset)?
-            }
+            offset => cut::cut(self.file, format, offset)?,
         };
         Ok((index, marked))
     }

@@ -3,7 +3,7 @@
 //! absence lost data in a simulation of crashes.
 
 use crate::commit::{Slot, Watermark};
-use crate::cut::{is_no_space, leave_mark};
+use crate::cut::{cut, is_no_space};
 use crate::error::{Beyond, Error, Result};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
@@ -67,10 +67,8 @@ impl Log {
         }
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
-        let cut = match self.announce(end.bytes, old_end.bytes, kept) {
-            Ok(()) => {
-                self.file.truncate(end.bytes).and_then(|()| leave_mark(&self.file, self.format, end.bytes))
-            }
+        let done = match self.announce(end.bytes, old_end.bytes, kept) {
+            Ok(()) => cut(&self.file, self.format, end.bytes),
             Err(Announce::Undone(error)) => {
                 self.undo(&slot, writer, (spare, old_index, old_end));
                 return Err(error);
@@ -80,7 +78,7 @@ impl Log {
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
         writer.committed = end;
         self.commit.cut(&slot, writer.view.generation(), end);
-        match cut {
+        match done {
             Ok(marked) => {
                 writer.marked = marked;
                 writer.barrier = end.bytes;
@@ -118,8 +116,8 @@ impl Log {
         let Some(record) = resealed else { return Ok(()) };
         let flags = record.before.flags() & !(flag::CONTINUED | flag::SEALED);
         self.write_seal(record.offset, record.before.with_flags(record.offset, flags))
-            .and_then(|()| self.file.sync())
-            .map_err(|error| self.withdraw(mark, old_end, Some(record), error))
+            .map_err(|error| self.withdraw(mark, old_end, Some(record), error))?;
+        self.file.sync().map_err(Announce::Stuck)
     }
 
     /// Writes the mark and syncs; where it is, or nothing if there is no room for it.
@@ -135,7 +133,8 @@ impl Log {
         for at in [aligned, right_behind].into_iter().flatten() {
             match self.file.write_at(&Header::mark(at, end).encode(), at) {
                 Ok(()) => {
-                    self.file.sync().map_err(|error| self.withdraw(Some(at), old_end, None, error))?;
+                    // No way back from a failed sync: another that succeeds would prove nothing.
+                    self.file.sync().map_err(Announce::Stuck)?;
                     return Ok(Some(at));
                 }
                 Err(error) if is_no_space(&error) => {

@@ -60,17 +60,22 @@ impl Run {
     }
 }
 
+/// Lengths that often meet again, so that a record can end where another one did, and some around sectors and blocks.
 fn payload(rng: &mut Rng) -> Vec<u8> {
     let len = match rng.below(12) {
-        0 => 0,
-        1 => 1,
-        2 => rng.range(490, 520),
-        3 => rng.range(4070, 4100),
-        4 => rng.range(0, 9000),
+        0..=1 => 0,
+        2..=4 => 20,
+        5..=6 => 100,
+        7 => rng.range(490, 520),
+        8 => rng.range(4070, 4100),
+        9 => rng.range(0, 9000),
         _ => rng.range(0, 300),
     };
     rng.bytes(len)
 }
+
+/// The kinds of steps from this one on happen on a full disk.
+const FULL_DISK: usize = 18;
 
 /// Performs random operations on a new journal and returns what was recorded.
 fn run(seed: u64, dir: &Path) -> Run {
@@ -88,11 +93,12 @@ fn run(seed: u64, dir: &Path) -> Run {
     let mut run = Run { recorder: recorder.clone(), phases: Vec::new(), now: empty.clone() };
     let created = run.step("create".into(), empty.clone(), || options.open(&path).unwrap(), |_| empty);
     let mut journal = Some(created);
-    for _ in 0..rng.range(5, 30) {
+    for step in 0..rng.range(5, 30) {
         let j = journal.as_ref().unwrap();
         let before = run.now.clone();
         let always = policy == SyncPolicy::Always;
-        match rng.below(20) {
+        let kind = if step == 0 && rng.below(4) == 0 { FULL_DISK } else { rng.below(FULL_DISK + 2) };
+        match kind {
             0..=8 => {
                 let bytes = payload(rng);
                 let mut during = before.clone();
@@ -161,25 +167,30 @@ fn run(seed: u64, dir: &Path) -> Run {
             }
             _ => {
                 // The disk is full from some write on, and stays so until the step has returned.
-                let bytes = payload(rng);
-                let (from, short) = (rng.below(3), rng.range(0, 700));
+                let batch: Vec<_> = (0..[1, 1, 3][rng.below(3)]).map(|_| payload(rng)).collect();
+                let (from, short) = (rng.below(3), rng.range(1, 700));
                 recorder.fail_with(Some(Box::new(move |at, op| match op {
-                    Op::Write { .. } if at == from => Verdict::Short(short.max(1)),
-                    Op::Write { parts, .. } if at > from => {
-                        // The mark of a roll-back fits where the block is still there.
-                        let len: usize = parts.iter().map(|p| p.len()).sum();
-                        if len == 16 { Verdict::Proceed } else { Verdict::Fail(28) }
+                    // Within the first 16 bytes of the file no system writes short: their block has been there since the
+                    // creation, and no limit that let the first mark in lies below them.
+                    Op::Write { offset: 0, .. } if at == from => Verdict::Short(short.max(16)),
+                    Op::Write { .. } if at == from => Verdict::Short(short),
+                    // The mark of a roll-back fits where the block is still there.
+                    Op::Write { parts, .. }
+                        if at > from && parts.iter().map(|p| p.len()).sum::<usize>() != 16 =>
+                    {
+                        Verdict::Fail(28)
                     }
                     _ => Verdict::Proceed,
                 })));
                 let mut during = before.clone();
-                during.records.push((bytes.clone(), false));
+                let last = batch.len() - 1;
+                during.records.extend(batch.iter().cloned().enumerate().map(|(i, b)| (b, i < last)));
                 let appended = during.clone();
-                run.step(
-                    format!("append {} on a full disk", bytes.len()),
+                let _ = run.step(
+                    format!("batch of {} on a full disk", batch.len()),
                     during,
                     || {
-                        let appended = j.append(&bytes).and_then(|n| j.flush().map(|()| n));
+                        let appended = j.append_batch(&batch).and_then(|_| j.flush());
                         (appended, j.last_index())
                     },
                     |(result, last)| {
