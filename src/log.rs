@@ -248,6 +248,8 @@ impl Log {
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         let writer = self.writer.lock();
+        // A failure took back what was appended, so what is left being durable says nothing.
+        writer.check()?;
         let target =
             Target { index: writer.appended().index, generation: writer.view.generation(), stage: None };
         drop(writer);
