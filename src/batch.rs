@@ -17,7 +17,7 @@ use crate::writer::Records;
 /// assert_eq!(journal.write_batch(&batch)?, 1..=2);
 /// batch.clear();
 /// assert!(batch.is_empty());
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Batch {

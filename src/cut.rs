@@ -7,15 +7,25 @@ use crate::file::JournalFile;
 use crate::format::{HEADER_LEN, Header};
 use crate::options::Format;
 
-/// Takes off what lies beyond `end`, unsynced.
+/// Cuts the journal at `end` and marks the new end; whether there is a mark now.
 ///
-/// A sealed journal that is cut to nothing keeps its first 16 bytes: the mark that overwrites them then needs no new
-/// block, which a full disk would not have.
-pub(crate) fn shrink(file: &JournalFile, format: Format, end: u64) -> Result<()> {
+/// The sync in between keeps what lay behind `end` from coming back in the place of the mark: a record without payload
+/// is as long as one.
+pub(crate) fn cut(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
+    file.truncate(end)?;
+    file.sync()?;
+    leave_mark(file, format, end)
+}
+
+/// [Cuts](cut) off what nobody was told is there. A sealed journal that is cut to nothing keeps its first 16 bytes until
+/// the mark overwrites them: it then needs no new block, which a full disk would not have.
+pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     match format {
-        Format::Sealed => file.truncate(end.max(HEADER_LEN.min(file.len()?))),
-        Format::Reference => file.truncate(end),
+        Format::Sealed => file.truncate(end.max(HEADER_LEN.min(file.len()?)))?,
+        Format::Reference => file.truncate(end)?,
     }
+    file.sync()?;
+    leave_mark(file, format, end)
 }
 
 /// Marks `end`, where the file ends and before which everything is durable, and syncs; whether there is a mark now.

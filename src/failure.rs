@@ -1,7 +1,7 @@
 //! What happens when the file refuses something: a refused append leaves no trace (P7), a failed sync is final (P8).
 
-use crate::commit::{Dropped, Slot, Watermark};
-use crate::cut::{leave_mark, shrink};
+use crate::commit::{Dropped, Slot};
+use crate::cut::take_off;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::map::Map;
@@ -49,7 +49,7 @@ impl Log {
         let (generation, committed) = (writer.view.generation(), writer.committed);
         drop(writer);
         // The note keeps flushes away, so the file is not written meanwhile.
-        let rolled_back = self.roll_back_file(committed);
+        let rolled_back = take_off(&self.file, self.format, committed.bytes);
         let mut writer = self.writer.lock();
         let dropped = match writer.note.take() {
             Some(Note::RollBack { dropped }) => dropped,
@@ -72,12 +72,6 @@ impl Log {
                 self.writer.lock()
             }
         }
-    }
-
-    fn roll_back_file(&self, committed: Watermark) -> Result<bool> {
-        shrink(&self.file, self.format, committed.bytes)?;
-        self.file.sync()?;
-        leave_mark(&self.file, self.format, committed.bytes)
     }
 
     /// Nothing more is acknowledged on this handle: the system may now call pages clean that never reached the disk.
@@ -105,8 +99,7 @@ impl Log {
         // Without a map of its own the new view shows the old one's pages, which then have to stay.
         if mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
             // Best effort: the handle is of no more use, and the next open decides by what it finds.
-            let _ = shrink(&self.file, self.format, durable.bytes)
-                .and_then(|()| leave_mark(&self.file, self.format, durable.bytes));
+            let _ = take_off(&self.file, self.format, durable.bytes);
         }
         writer.committed = durable;
         self.commit.fail(slot, generation, Arc::clone(&first));

@@ -40,7 +40,7 @@ const SMALLEST_BUFFER: usize = 4096;
 /// let journal = wally::Journal::open(&path)?;
 /// assert_eq!(journal.recovery().records, 1);
 /// assert_eq!(journal.read(1)?, b"hello");
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Journal {
     log: Arc<Log>,
@@ -117,7 +117,7 @@ impl Journal {
     /// use std::io::IoSlice;
     /// let n = journal.append_vectored(&[IoSlice::new(b"head "), IoSlice::new(b"body")])?;
     /// assert_eq!(journal.read(n)?, b"head body");
-    /// # Ok::<(), wally::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Journal {
     /// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
     /// assert_eq!(journal.append_batch(["one", "two"])?, 1..=2);
     /// assert!(journal.append_batch([[0u8; 0]; 0])?.is_empty());
-    /// # Ok::<(), wally::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
@@ -324,7 +324,7 @@ impl Journal {
     /// journal.truncate_back(1)?;
     /// assert_eq!(journal.append(b"other")?, 2);
     /// assert_eq!(&two[..], b"two");
-    /// # Ok::<(), wally::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

@@ -1,6 +1,98 @@
-//! wally
-#![allow(dead_code, unused_imports)]
+//! An append-only journal (write-ahead log) in one memory-mapped file, with readers that never take a lock.
+//!
+//! One writer appends through a buffer, under a mutex, and publishes how far it has come; any number of threads
+//! borrow `&[u8]` straight from the map. [`Journal`] appends and hands out the ways to read: [`Reader`], one per
+//! thread, follows the journal as it grows; [`Snapshot`] stays as it is; [`RecordRef`] is one record that keeps itself
+//! alive. [`Walk`] reads a file without opening it for writing, as tools do.
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("events.wally");
+//! use wally::{Journal, Options, SyncPolicy};
+//!
+//! let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path)?;
+//! journal.append(b"first")?;
+//! journal.append_batch([b"debit ", b"credit"])?;
+//! journal.sync()?;
+//!
+//! let mut reader = journal.reader();
+//! std::thread::spawn(move || {
+//!     assert_eq!(reader.get(3), Some(&b"credit"[..]));
+//! })
+//! .join()
+//! .unwrap();
+//! journal.close()?;
+//!
+//! let journal = Journal::open(&path)?;
+//! assert_eq!(journal.recovery().records, 3);
+//! # Ok::<(), wally::Error>(())
+//! ```
+//!
+//! # Three watermarks
+//!
+//! **appended** (in the staging buffer) ≥ **committed** (accepted by the file, readers see it) ≥ **durable** (covered
+//! by a completed sync). Visible is not durable: under [`SyncPolicy::OnDemand`] and [`SyncPolicy::Interval`] a reader
+//! can see a record that a power loss takes away.
+//!
+//! # Promises
+//!
+//! Each with the tests that hold it; `tests/README.md` has the whole table.
+//!
+//! * **P1 Prefix.** After any crash, what a reopen of a sealed journal finds is a prefix of what was appended, in
+//!   append order. It holds at least everything acknowledged as durable. A batch is there whole or not at all.
+//!   (`tests/recovery.rs`, `tests/model.rs`, `tests/batches.rs`)
+//! * **P2 Borrowed bytes never change.** A `&[u8]` lent to a reader keeps its bytes, and never faults, for as long as
+//!   the borrow lives: across growth, truncation, a failed sync, `close`, and the drop of the [`Journal`]. No API lets
+//!   safe code outlive the memory it borrowed. (`tests/borrows.rs`, `tests/truncation.rs`, `tests/stress.rs`, the
+//!   compile-fail examples of [`Snapshot`], [`Reader`] and [`RecordRef`])
+//! * **P3 Readers are lock-free.** Reading a committed record takes no lock, makes no system call, allocates nothing
+//!   after a thread's first read, and never waits for the writer. On a [`Reader`] it does no read-modify-write on memory
+//!   that readers share either, but for the one read after a view was replaced. (`tests/allocations.rs`)
+//! * **P4 Publish order.** A reader that can see that record n exists can read every record up to n, whole.
+//!   (`tests/stress.rs`)
+//! * **P5 Durability.** Under [`SyncPolicy::Always`], when an append returns, its record survives power loss. So does
+//!   everything appended before a [`sync`](Journal::sync) or a [`wait_durable`](Journal::wait_durable) that returned.
+//!   Records found at open are made durable before they are served. (`tests/durability.rs`)
+//! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
+//!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
+//!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a
+//!   quarantine file. (`tests/recovery.rs`)
+//! * **P7 A refused append leaves no trace.** Disk full, file-size limit, short write: the caller gets the error, the
+//!   record is not there, and appends work again once there is room. (`tests/faults.rs`)
+//! * **P8 A failed sync is final.** Nothing is ever acknowledged again on that handle, every waiter wakes with the
+//!   error, and new reads above the durable point are [`Error::Poisoned`]; borrows and snapshots keep what they have.
+//!   (`tests/faults.rs`)
+//! * **P9 One writer.** A second writable open, from this process or another, fails at once. (`tests/locking.rs`)
+//!
+//! # Caveats
+//!
+//! * **The file is yours alone.** An advisory lock keeps other users of this crate out. A program that ignores it and
+//!   shrinks the file, or a sector under the map that cannot be read, makes any memory map fault with SIGBUS; a program
+//!   that overwrites records changes what readers borrow.
+//! * **A local file system.** One that shows no stale blocks after a crash (ext4 `data=ordered`, XFS, btrfs, ZFS,
+//!   APFS), on media that write a 512-byte sector whole or not at all. Network file systems keep neither the lock nor
+//!   the coherence of map and descriptor that this crate rests on.
+//! * **Readers hold the lock.** It is given up when the last map goes: after `close`, a reopen is [`Error::Locked`] for
+//!   as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives.
+//! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Whoever chooses payloads and meets a torn
+//!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined.
+//! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
+//!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
+//!   left out where it does not fit.
+//! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
+//!   temporary file.
+//!
+//! # The reference format
+//!
+//! The first 16 bytes of a record are, field for field, those of the Go journal that this one started from. Its files
+//! are read and appended to in their own format ([`Format::Reference`]), which has no seals: there a batch is not
+//! atomic, recovery cuts at the first invalid record as the reference does, and nothing tells a torn tail from damage.
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("wally maps whole journals and needs a 64-bit target");
+
 mod batch;
+mod classify;
 mod commit;
 mod cut;
 mod error;
@@ -8,32 +100,44 @@ mod failure;
 mod file;
 mod format;
 mod index;
+mod inspect;
 mod journal;
 mod log;
 mod map;
 mod options;
 mod publish;
+mod quarantine;
 mod reader;
 mod recovery;
+mod scan;
 #[cfg(feature = "seam")]
 #[doc(hidden)]
 pub mod seam;
+mod search;
 mod snapshot;
+mod source;
 mod stats;
+mod survey;
 mod sync;
+#[cfg(test)]
+mod testing;
 mod ticker;
 mod truncate;
 mod view;
+mod walk;
 mod writer;
-
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!("wally maps whole journals and needs a 64-bit target");
 
 pub use batch::Batch;
 pub use error::{Beyond, Error, Result};
+pub use inspect::{Inspection, State};
 pub use journal::Journal;
 pub use options::{Format, IndexMode, Options, Progress, Recovery, SyncPolicy};
 pub use reader::{Reader, ReaderStatus, RecordRef};
-pub use recovery::RecoveryReport;
+pub use recovery::{RecoveryReport, Verdict};
 pub use snapshot::{Range, Snapshot};
 pub use stats::Stats;
+pub use walk::{Entry, Walk};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

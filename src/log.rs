@@ -248,7 +248,7 @@ impl Log {
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         let writer = self.writer.lock();
-        // A failure took back what was appended, so what is left being durable says nothing.
+        // What is left after a failure is durable, but what was staged is gone: that must not look like success.
         writer.check()?;
         let target =
             Target { index: writer.appended().index, generation: writer.view.generation(), stage: None };

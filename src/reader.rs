@@ -24,7 +24,7 @@ use crate::view::{Extent, Place, View};
 /// assert_eq!(reader.get(1), Some(&b"hello"[..]));
 /// let elsewhere = std::thread::spawn(move || reader.get(1).map(<[u8]>::len));
 /// assert_eq!(elsewhere.join().unwrap(), Some(5));
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// One slice at a time: the next call may move the reader to another view. Two at once want a
@@ -37,7 +37,7 @@ use crate::view::{Extent, Place, View};
 /// let one = reader.get(1);
 /// let two = reader.get(2);
 /// assert_eq!(one, two);
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// ```
@@ -47,7 +47,7 @@ use crate::view::{Extent, Place, View};
 /// let one = journal.read_ref(1)?;
 /// let two = journal.read_ref(2)?;
 /// assert_eq!(*one, *two);
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reader {
     subscriber: Subscriber<View>,
@@ -128,7 +128,7 @@ impl fmt::Debug for Reader {
 /// record.verify()?;
 /// journal.truncate_back(0)?;
 /// assert_eq!(&record[..], b"hello");
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// Its bytes cannot outlive it:
@@ -141,7 +141,7 @@ impl fmt::Debug for Reader {
 /// let bytes: &[u8] = &record;
 /// drop(record);
 /// assert_eq!(bytes, b"hello");
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RecordRef {
     view: Guard<Arc<View>>,

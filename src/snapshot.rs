@@ -23,7 +23,7 @@ use crate::view::{Place, View};
 /// assert_eq!(snapshot.get(3), Some(&b"c"[..]));
 /// let backwards: Vec<_> = snapshot.range(2..).rev().collect();
 /// assert_eq!(backwards, [(3, &b"c"[..]), (2, &b"b"[..])]);
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// A borrow cannot outlive the snapshot it comes from:
@@ -36,7 +36,7 @@ use crate::view::{Place, View};
 /// let bytes = snapshot.get(1);
 /// drop(journal);
 /// assert_eq!(bytes, Some(&b"a"[..]));
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// ```compile_fail,E0505
@@ -47,7 +47,7 @@ use crate::view::{Place, View};
 /// let bytes = snapshot.get(1);
 /// drop(snapshot);
 /// assert_eq!(bytes, Some(&b"a"[..]));
-/// # Ok::<(), wally::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {

@@ -3,8 +3,8 @@
 //! absence lost data in a simulation of crashes.
 
 use crate::commit::{Slot, Watermark};
-use crate::cut::{is_no_space, leave_mark};
-use crate::error::{Error, Result};
+use crate::cut::{cut, is_no_space};
+use crate::error::{Beyond, Error, Result};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
 use crate::log::Log;
@@ -44,13 +44,7 @@ impl Log {
         if n == old_end.index && !clears {
             return Ok(());
         }
-        let kept = if n == 0 { None } else { writer.place_of(n) };
-        let end = match kept {
-            Some(extent) => Watermark { index: n, bytes: extent.end },
-            // Nothing is kept but the gap, if there is one.
-            None if n > 0 => Watermark { index: n, bytes: writer.view.index().nearest(first).1 },
-            None => Watermark::default(),
-        };
+        let (kept, end) = writer.place_of_cut(n)?;
         writer.check_limits(end.bytes, self.preserve_limit)?;
 
         // Step 2: a view of the shorter journal, with its own map and index.
@@ -73,10 +67,8 @@ impl Log {
         }
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
-        let cut = match self.announce(end.bytes, old_end.bytes, kept) {
-            Ok(()) => {
-                self.file.truncate(end.bytes).and_then(|()| leave_mark(&self.file, self.format, end.bytes))
-            }
+        let done = match self.announce(end.bytes, old_end.bytes, kept) {
+            Ok(()) => cut(&self.file, self.format, end.bytes),
             Err(Announce::Undone(error)) => {
                 self.undo(&slot, writer, (spare, old_index, old_end));
                 return Err(error);
@@ -86,7 +78,7 @@ impl Log {
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
         writer.committed = end;
         self.commit.cut(&slot, writer.view.generation(), end);
-        match cut {
+        match done {
             Ok(marked) => {
                 writer.marked = marked;
                 writer.barrier = end.bytes;
@@ -103,6 +95,8 @@ impl Log {
         mut writer: MutexGuard<'_, Writer>,
         (map, index, end): (Map, Arc<Index>, Watermark),
     ) {
+        // The intent may have overwritten the mark of a clean end.
+        writer.marked = false;
         writer.index.restore(index, end.index, end.bytes);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
@@ -122,8 +116,8 @@ impl Log {
         let Some(record) = resealed else { return Ok(()) };
         let flags = record.before.flags() & !(flag::CONTINUED | flag::SEALED);
         self.write_seal(record.offset, record.before.with_flags(record.offset, flags))
-            .and_then(|()| self.file.sync())
-            .map_err(|error| self.withdraw(mark, old_end, Some(record), error))
+            .map_err(|error| self.withdraw(mark, old_end, Some(record), error))?;
+        self.file.sync().map_err(Announce::Stuck)
     }
 
     /// Writes the mark and syncs; where it is, or nothing if there is no room for it.
@@ -139,7 +133,8 @@ impl Log {
         for at in [aligned, right_behind].into_iter().flatten() {
             match self.file.write_at(&Header::mark(at, end).encode(), at) {
                 Ok(()) => {
-                    self.file.sync().map_err(|error| self.withdraw(Some(at), old_end, None, error))?;
+                    // No way back from a failed sync: another that succeeds would prove nothing.
+                    self.file.sync().map_err(Announce::Stuck)?;
                     return Ok(Some(at));
                 }
                 Err(error) if is_no_space(&error) => {
@@ -200,9 +195,28 @@ enum Announce {
 }
 
 impl Writer {
-    /// Where record `n` lies, if it is committed.
-    fn place_of(&self, n: u64) -> Option<Extent> {
-        self.view.locate(n, self.view.committed(), &mut None)
+    /// The last record that stays and where the journal then ends, if the records up to `n` are kept.
+    ///
+    /// # Errors
+    /// `Corrupt` if the way to record `n` is not what it was when it was written: then nothing is cut.
+    fn place_of_cut(&self, n: u64) -> Result<(Option<Extent>, Watermark)> {
+        if n == 0 {
+            return Ok((None, Watermark::default()));
+        }
+        let first = self.view.first();
+        if n < first {
+            // Nothing stays but the gap.
+            return Ok((None, Watermark { index: n, bytes: self.view.index().nearest(first).1 }));
+        }
+        match self.view.locate(n, self.view.committed(), &mut None) {
+            Some(extent) => Ok((Some(extent), Watermark { index: n, bytes: extent.end })),
+            None => Err(Error::Corrupt {
+                path: self.file.path().to_owned(),
+                offset: self.view.index().nearest(n).1,
+                index: n,
+                beyond: Beyond::default(),
+            }),
+        }
     }
 
     /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.

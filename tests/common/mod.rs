@@ -1,7 +1,12 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod built;
+pub mod content;
+pub mod disk;
 pub mod faults;
+pub mod rng;
+pub mod script;
 
 use std::path::PathBuf;
 
@@ -12,9 +17,14 @@ pub fn place() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
+/// A directory in memory where there is one, so that syncs cost nothing.
+pub fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// The same in memory, where the system offers that: for tests that sync very often.
 pub fn place_in_memory() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let dir = fast_dir();
     let path = dir.path().join("journal");
     (dir, path)
 }

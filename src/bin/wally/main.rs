@@ -1,4 +1,84 @@
-//! b
-fn main() {
-    println!("hi");
+//! The command `wally`: looks into journals, appends to them, cuts them.
+//!
+//! One file per concern: [`append`] writes, [`list`] and [`inspect`] only read, [`cut`] shortens; [`outcome`] is how
+//! a command ends, [`progress`] what a person at a terminal sees meanwhile.
+
+mod append;
+mod cut;
+mod inspect;
+mod list;
+mod outcome;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use outcome::{Failure, OTHER, Outcome};
+
+/// Works with wally journals: append-only files of records, numbered from 1.
+///
+/// `ls`, `cat`, `info` and `verify` take no lock and write nothing: they work on a journal that a program has open
+/// for writing, and show what that program has handed to the system. `append`, `truncate` and `repair` need the
+/// journal for themselves.
+#[derive(Parser)]
+#[command(name = "wally", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    it worked; for `verify`: the journal is clean
+  1    the journal is torn: what a crash leaves of a write that was never finished (the next writer cuts it off)
+  2    the journal is corrupt: what was durable is damaged (see `wally repair`)
+  3    the file is not a journal
+  4    anything else: wrong usage, no such file, a newer format, locked, out of range, a full disk
+  141  nobody reads the output any more, as in `wally cat FILE | head`
+
+`info` and `repair --dry-run` describe a damaged journal and exit with 0; to test for damage, use `verify`.";
+
+#[derive(Subcommand)]
+enum Command {
+    Append(append::Append),
+    Ls(list::Ls),
+    Cat(list::Cat),
+    Info(inspect::Info),
+    Verify(inspect::Verify),
+    Truncate(cut::Truncate),
+    Repair(cut::Repair),
+}
+
+impl Command {
+    fn run(&self) -> Outcome {
+        match self {
+            Self::Append(append) => append.run(),
+            Self::Ls(ls) => ls.run(),
+            Self::Cat(cat) => cat.run(),
+            Self::Info(info) => info.run(),
+            Self::Verify(verify) => verify.run(),
+            Self::Truncate(truncate) => truncate.run(),
+            Self::Repair(repair) => repair.run(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => cli.command.run(),
+        Err(error) => usage(&error),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|failure| failure.tell()))
+}
+
+/// Prints what clap has to say: help and the version, which were asked for, or what is wrong with the arguments.
+/// The code that clap exits with then is 2, which means "corrupt" here.
+fn usage(error: &clap::Error) -> Outcome {
+    let printed = error.print();
+    if error.use_stderr() {
+        return Ok(OTHER);
+    }
+    printed.map_err(Failure::stdout)?;
+    Ok(0)
 }

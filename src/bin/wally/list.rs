@@ -1,0 +1,169 @@
+//! `wally ls` and `wally cat`: the records, read without a lock.
+
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use wally::{Entry, Error, State, Walk};
+
+use crate::outcome::{CORRUPT, Failure, OTHER, Outcome, Output, TORN};
+use crate::progress::Meter;
+
+/// List the records: index, offset of the header, length, CRC-32, separated by tabs
+///
+/// The payload begins 16 bytes behind the offset. Every checksum is checked. Of a torn or damaged journal all that is
+/// good is listed, then standard error tells where the damage is.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  The ten longest records:
+    wally ls events.wally | sort -t$'\\t' -k3,3nr | head
+  The payload of a record of 5 bytes listed at offset 100, straight from the file:
+    tail -c +117 events.wally | head -c 5")]
+pub(crate) struct Ls {
+    /// The journal
+    file: PathBuf,
+}
+
+impl Ls {
+    pub(crate) fn run(&self) -> Outcome {
+        each_record(&self.file, |entry, output| {
+            let Entry { index, offset, crc, payload, .. } = entry;
+            output.line(format_args!("{index}\t{offset}\t{}\t{crc:08x}", payload.len()))?;
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+}
+
+/// Print the records' payloads
+///
+/// Every checksum is checked. Of a torn or damaged journal all that is good is printed, then standard error tells
+/// where the damage is.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  Records 100 to 110, one a line:
+    wally cat --from 100 --to 110 events.wally
+  All of them in a form that any bytes survive, into another journal:
+    wally cat --output length-prefixed old.wally | wally append --input length-prefixed --sync never new.wally")]
+pub(crate) struct Cat {
+    /// The journal
+    file: PathBuf,
+    /// The first index to print, if the journal goes that far
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    from: u64,
+    /// The last index to print; what lies behind it is not looked at
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    to: u64,
+    /// How records are told apart
+    #[arg(long, value_enum, default_value_t = Form::Lines)]
+    output: Form,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
+    /// The bytes as they are and a newline behind each record
+    Lines,
+    /// The bytes as they are, each record behind its length, a little-endian u32
+    LengthPrefixed,
+    /// A line of hexadecimal digits for each record
+    Hex,
+}
+
+impl Cat {
+    pub(crate) fn run(&self) -> Outcome {
+        if self.from > self.to {
+            return Err(Failure::new(OTHER, format!("--from {} is behind --to {}", self.from, self.to)));
+        }
+        each_record(&self.file, |entry, output| {
+            if entry.index > self.to {
+                return Ok(ControlFlow::Break(()));
+            }
+            if entry.index >= self.from {
+                self.output.print(entry, output)?;
+            }
+            // Not one record further than asked: damage there is not this call's business.
+            Ok(if entry.index == self.to { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+    }
+}
+
+impl Form {
+    fn print(self, entry: &Entry, output: &mut Output) -> Result<(), Failure> {
+        let payload = &entry.payload;
+        match self {
+            Self::Lines => {
+                output.bytes(payload)?;
+                output.bytes(b"\n")
+            }
+            Self::LengthPrefixed => {
+                let len = u32::try_from(payload.len()).map_err(|_| {
+                    let why = "too long for a length of 32 bits";
+                    Failure::new(OTHER, format!("record {} has {} bytes, {why}", entry.index, payload.len()))
+                })?;
+                output.bytes(&len.to_le_bytes())?;
+                output.bytes(payload)
+            }
+            Self::Hex => {
+                let mut digits = [0; 1024];
+                for piece in payload.chunks(digits.len() / 2) {
+                    for (pair, byte) in digits.chunks_exact_mut(2).zip(piece) {
+                        pair.copy_from_slice(&hex(*byte));
+                    }
+                    output.bytes(digits.get(..2 * piece.len()).unwrap_or_default())?;
+                }
+                output.bytes(b"\n")
+            }
+        }
+    }
+}
+
+fn hex(byte: u8) -> [u8; 2] {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    [digit(byte >> 4), digit(byte & 15)]
+}
+
+/// Hands `each` one record after the other until it breaks off or the journal ends, and tells how it ended.
+fn each_record(
+    path: &Path,
+    mut each: impl FnMut(&Entry, &mut Output) -> Result<ControlFlow<()>, Failure>,
+) -> Outcome {
+    let walk = Walk::open(path).map_err(|error| damage(path, error))?;
+    // Only for the bar: a length that cannot be told is no failure.
+    let meter = Meter::new("reading", fs::metadata(path).map(|meta| meta.len()).ok(), &io::stdout());
+    let mut output = Output::new();
+    for entry in walk {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                output.flush()?;
+                return Err(damage(path, error));
+            }
+        };
+        if each(&entry, &mut output)?.is_break() {
+            break;
+        }
+        meter.reach(entry.offset.saturating_add(16).saturating_add(entry.payload.len() as u64));
+    }
+    output.flush()?;
+    Ok(0)
+}
+
+/// A walk ends the same way at a torn tail and at damage; what lies behind decides which it is.
+fn damage(path: &Path, error: Error) -> Failure {
+    let Error::Corrupt { offset, index, beyond, .. } = &error else { return Failure::from(error) };
+    let torn = match Walk::inspect(path).map(|inspection| inspection.state) {
+        Ok(State::Torn) => true,
+        Ok(State::Corrupt) => false,
+        // A writer has changed the file since, or it cannot be read any more.
+        _ => beyond.proof.is_none(),
+    };
+    let (code, what) = if torn { (TORN, "torn") } else { (CORRUPT, "corrupt") };
+    let path = path.display();
+    Failure::new(
+        code,
+        format!("{path} is {what} at offset {offset}, in the place of record {index}; {beyond}"),
+    )
+}

@@ -1,0 +1,137 @@
+//! How a command ends: its exit code, and the one line on standard error that says why.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use wally::{Error, Journal, Verdict};
+
+/// What a command returns: the code to exit with, or why it failed.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// The journal is torn.
+pub(crate) const TORN: u8 = 1;
+/// The journal is corrupt.
+pub(crate) const CORRUPT: u8 = 2;
+/// The file is not a journal.
+pub(crate) const NOT_A_JOURNAL: u8 = 3;
+/// Anything else.
+pub(crate) const OTHER: u8 = 4;
+/// What a shell reports for a program that SIGPIPE ended.
+const BROKEN_PIPE: u8 = 128 + 13;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads standard output any more. Not worth a word.
+    BrokenPipe,
+    /// Worth one line, and this exit code.
+    Told { code: u8, message: String },
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self::Told { code, message: message.into() }
+    }
+
+    /// What a failed write to standard output means.
+    pub(crate) fn stdout(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::new(OTHER, format!("write standard output: {error}")),
+        }
+    }
+
+    /// The same failure with more to say.
+    pub(crate) fn and(self, more: &str) -> Self {
+        match self {
+            Self::BrokenPipe => Self::BrokenPipe,
+            Self::Told { code, message } => Self::Told { code, message: format!("{message}; {more}") },
+        }
+    }
+
+    /// Says it and returns the exit code.
+    pub(crate) fn tell(self) -> u8 {
+        match self {
+            Self::BrokenPipe => BROKEN_PIPE,
+            Self::Told { code, message } => {
+                say(&message);
+                code
+            }
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::Corrupt { .. } => CORRUPT,
+            Error::NotAJournal { .. } => NOT_A_JOURNAL,
+            _ => OTHER,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// One line on standard error. If that cannot be written, there is nobody left to tell; the exit code stays.
+pub(crate) fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "wally: {message}");
+}
+
+/// Standard output, buffered. Commands flush it themselves, since a drop could not report.
+pub(crate) struct Output(BufWriter<StdoutLock<'static>>);
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.0.write_all(bytes).map_err(Failure::stdout)
+    }
+
+    pub(crate) fn line(&mut self, line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+        writeln!(self.0, "{line}").map_err(Failure::stdout)
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(Failure::stdout)
+    }
+}
+
+/// Prints one line.
+pub(crate) fn print(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut output = Output::new();
+    output.line(line)?;
+    output.flush()
+}
+
+/// Closes a journal after `done`, and reports both if both failed.
+pub(crate) fn close<T>(journal: Journal, done: Result<T, Failure>) -> Result<T, Failure> {
+    match (done, journal.close()) {
+        (Ok(done), Ok(())) => Ok(done),
+        (Ok(_), Err(error)) => Err(Failure::from(error)),
+        (Err(failure), Ok(())) => Err(failure),
+        (Err(failure), Err(error)) => Err(failure.and(&format!("closing it failed, too: {error}"))),
+    }
+}
+
+/// What opening cut off, if it cut anything that was not room ahead.
+pub(crate) fn what_was_cut(journal: &Journal) -> Option<String> {
+    let report = journal.recovery();
+    let why = match report.verdict {
+        Verdict::TornTail => "a torn tail",
+        Verdict::TruncationFinished => "the rest of an unfinished truncation",
+        Verdict::DamageCut => "the first invalid record and all behind it",
+        _ => return None,
+    };
+    let offset = report.cut_offset?;
+    let mut text = format!("cut {} at offset {offset} ({why})", count(report.cut_bytes, "byte"));
+    if let Some(quarantine) = &report.quarantine {
+        text.push_str(&format!(", kept in {}", quarantine.display()));
+    }
+    Some(text)
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}

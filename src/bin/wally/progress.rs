@@ -1,0 +1,60 @@
+//! What a person at a terminal sees of a long run: a bar on standard error, and nothing if that is no terminal.
+
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wally::Options;
+
+/// A progress bar in bytes, or nothing at all. It is wiped when it is dropped, so that it leaves no trace between
+/// the lines that matter.
+pub(crate) struct Meter(Option<ProgressBar>);
+
+impl Meter {
+    /// A bar towards `total` bytes, if it is known, unless `other` is a terminal: there the bar would stand between
+    /// the lines that are typed or printed.
+    pub(crate) fn new(what: &'static str, total: Option<u64>, other: &impl IsTerminal) -> Self {
+        if other.is_terminal() { Self(None) } else { Self::unless_unseen(what, total) }
+    }
+
+    fn unless_unseen(what: &'static str, total: Option<u64>) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let template = match total {
+            Some(_) => "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+            None => "{msg} {spinner} {bytes} {binary_bytes_per_sec}",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        // Set up in a way that draws nothing yet: what is over at once shows no bar at all.
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        Self(Some(bar.with_style(style).with_message(what)))
+    }
+
+    pub(crate) fn reach(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Makes `options` show how far opening has come, for as long as the returned meter lives.
+pub(crate) fn of_opening(options: &mut Options) -> Meter {
+    let meter = Meter::unless_unseen("opening", Some(0));
+    if let Some(bar) = meter.0.clone() {
+        options.on_progress(move |progress| {
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.bytes);
+            ControlFlow::Continue(())
+        });
+    }
+    meter
+}

@@ -1,0 +1,340 @@
+//! P1, P5, P6 and atomic batches under power cuts: random operations are recorded at the seam, and for every point
+//! between them files are built that a power cut could have left there. Each is opened: nothing durable may be lost,
+//! nothing refused or removed may come back, no batch may be split, and none may be called damaged.
+//!
+//! `WALLY_CRASH_RUNS` sets how many random journals are tried (the default takes some seconds).
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::disk::{Disk, Event, Recorder};
+use common::rng::Rng;
+use wally::seam::{Op, Verdict};
+use wally::{IndexMode, Options, Recovery, SyncPolicy};
+
+/// What a reopen may find while one step of a run is under way, or before the next begins.
+#[derive(Clone, Debug)]
+struct Allowed {
+    /// Everything appended and not removed, with what the step appends; in batches.
+    records: Vec<(Vec<u8>, Continued)>,
+    /// At least so many records.
+    durable: usize,
+    /// Or exactly so many, if the step cuts.
+    cut: Option<usize>,
+}
+
+/// Whether the next record belongs to the same batch.
+type Continued = bool;
+
+struct Run {
+    recorder: Arc<Recorder>,
+    phases: Vec<Phase>,
+    now: Allowed,
+}
+
+/// A step of a run, or what holds between two of them.
+struct Phase {
+    /// How many events were complete when it began.
+    began: usize,
+    allowed: Allowed,
+    name: String,
+}
+
+impl Run {
+    /// `during` holds while the step runs, `after` once it has returned.
+    fn step<T>(
+        &mut self,
+        name: String,
+        during: Allowed,
+        act: impl FnOnce() -> T,
+        after: impl FnOnce(&T) -> Allowed,
+    ) -> T {
+        self.phases.push(Phase { began: self.recorder.count(), allowed: during, name: name.clone() });
+        let done = act();
+        self.now = after(&done);
+        let (began, allowed) = (self.recorder.count(), self.now.clone());
+        self.phases.push(Phase { began, allowed, name: format!("after {name}") });
+        done
+    }
+}
+
+/// Lengths that often meet again, so that a record can end where another one did, and some around sectors and blocks.
+fn payload(rng: &mut Rng) -> Vec<u8> {
+    let len = match rng.below(12) {
+        0..=1 => 0,
+        2..=4 => 20,
+        5..=6 => 100,
+        7 => rng.range(490, 520),
+        8 => rng.range(4070, 4100),
+        9 => rng.range(0, 9000),
+        _ => rng.range(0, 300),
+    };
+    rng.bytes(len)
+}
+
+/// The kinds of steps from this one on happen on a full disk.
+const FULL_DISK: usize = 18;
+
+/// Performs random operations on a new journal and returns what was recorded.
+fn run(seed: u64, dir: &Path) -> Run {
+    let rng = &mut Rng::new(seed);
+    let policy = if rng.below(3) == 0 { SyncPolicy::Always } else { SyncPolicy::OnDemand };
+    let recorder = Recorder::new();
+    let mut options = Options::new();
+    options
+        .sync(policy)
+        .buffer_size(4096)
+        .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
+        .seam(recorder.clone());
+    let path = dir.join(format!("run-{seed}"));
+    let empty = Allowed { records: Vec::new(), durable: 0, cut: None };
+    let mut run = Run { recorder: recorder.clone(), phases: Vec::new(), now: empty.clone() };
+    let created = run.step("create".into(), empty.clone(), || options.open(&path).unwrap(), |_| empty);
+    let mut journal = Some(created);
+    for step in 0..rng.range(5, 30) {
+        let j = journal.as_ref().unwrap();
+        let before = run.now.clone();
+        let always = policy == SyncPolicy::Always;
+        let kind = if step == 0 && rng.below(4) == 0 { FULL_DISK } else { rng.below(FULL_DISK + 2) };
+        match kind {
+            0..=8 => {
+                let bytes = payload(rng);
+                let mut during = before.clone();
+                during.records.push((bytes.clone(), false));
+                run.step(
+                    format!("append {}", bytes.len()),
+                    during.clone(),
+                    || j.append(&bytes).unwrap(),
+                    |_| durable_if(always, during.clone()),
+                );
+            }
+            9..=11 => {
+                let batch: Vec<_> = (0..rng.range(1, 8)).map(|_| payload(rng)).collect();
+                let mut during = before.clone();
+                let last = batch.len() - 1;
+                during.records.extend(batch.iter().cloned().enumerate().map(|(i, b)| (b, i < last)));
+                run.step(
+                    format!("batch of {}", batch.len()),
+                    during.clone(),
+                    || j.append_batch(&batch).unwrap(),
+                    |_| durable_if(always, during.clone()),
+                );
+            }
+            12 => {
+                run.step("flush".into(), before.clone(), || j.flush().unwrap(), |_| before.clone());
+            }
+            13 | 14 => {
+                run.step(
+                    "sync".into(),
+                    before.clone(),
+                    || j.sync().unwrap(),
+                    |_| durable_if(true, before.clone()),
+                );
+            }
+            15 | 16 => {
+                let keep = match rng.below(3) {
+                    0 => 0,
+                    1 => before.records.len().saturating_sub(rng.below(3)),
+                    _ => rng.below(before.records.len() + 1),
+                };
+                let during = Allowed { cut: Some(keep), ..before.clone() };
+                let mut after = before.clone();
+                after.records.truncate(keep);
+                if let Some((_, continued)) = after.records.last_mut() {
+                    *continued = false;
+                }
+                after.durable = keep;
+                run.step(
+                    format!("truncate to {keep} of {}", before.records.len()),
+                    during,
+                    || j.truncate_back(keep as u64).unwrap(),
+                    |_| after.clone(),
+                );
+            }
+            17 => {
+                let open = journal.take().unwrap();
+                let after = durable_if(true, before.clone());
+                run.step("close".into(), before, || open.close().unwrap(), |_| after.clone());
+                let reopened = run.step(
+                    "reopen".into(),
+                    after.clone(),
+                    || options.open(&path).unwrap(),
+                    |_| after.clone(),
+                );
+                journal = Some(reopened);
+            }
+            _ => {
+                // The disk is full from some write on, and stays so until the step has returned.
+                let batch: Vec<_> = (0..[1, 1, 3][rng.below(3)]).map(|_| payload(rng)).collect();
+                let (from, short) = (rng.below(3), rng.range(1, 700));
+                recorder.fail_with(Some(Box::new(move |at, op| match op {
+                    // Within the first 16 bytes of the file no system writes short: their block has been there since the
+                    // creation, and no limit that let the first mark in lies below them.
+                    Op::Write { offset: 0, .. } if at == from => Verdict::Short(short.max(16)),
+                    Op::Write { .. } if at == from => Verdict::Short(short),
+                    // The mark of a roll-back fits where the block is still there.
+                    Op::Write { parts, .. }
+                        if at > from && parts.iter().map(|p| p.len()).sum::<usize>() != 16 =>
+                    {
+                        Verdict::Fail(28)
+                    }
+                    _ => Verdict::Proceed,
+                })));
+                let mut during = before.clone();
+                let last = batch.len() - 1;
+                during.records.extend(batch.iter().cloned().enumerate().map(|(i, b)| (b, i < last)));
+                let appended = during.clone();
+                let _ = run.step(
+                    format!("batch of {} on a full disk", batch.len()),
+                    during,
+                    || {
+                        let appended = j.append_batch(&batch).and_then(|_| j.flush());
+                        (appended, j.last_index())
+                    },
+                    |(result, last)| {
+                        // Under the lazy policies a staged record stays though its flush failed.
+                        let stayed = *last as usize == appended.records.len();
+                        let after = if stayed { appended.clone() } else { before.clone() };
+                        durable_if(always && result.is_ok(), after)
+                    },
+                );
+                recorder.fail_with(None);
+            }
+        }
+    }
+    drop(journal);
+    run
+}
+
+fn durable_if(durable: bool, mut allowed: Allowed) -> Allowed {
+    if durable {
+        allowed.durable = allowed.records.len();
+    }
+    allowed
+}
+
+/// Opens `image` and holds what it finds against `allowed`.
+fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Event>, String> {
+    std::fs::write(path, image).unwrap();
+    let recorder = Recorder::new();
+    let mut options = Options::new();
+    options.sync(SyncPolicy::OnDemand).seam(recorder.clone());
+    let journal = options.open(path).map_err(|e| format!("refused: {e}"))?;
+    let recovering = recorder.events();
+    let found: Vec<Vec<u8>> = (1..=journal.last_index()).map(|n| journal.read(n).unwrap()).collect();
+    let count = found.len();
+    if count > allowed.records.len() || found.iter().zip(&allowed.records).any(|(a, (b, _))| a != b) {
+        return Err(format!("{count} records are no prefix of {}", allowed.records.len()));
+    }
+    if allowed.cut != Some(count) {
+        if count < allowed.durable {
+            return Err(format!("{count} records, but {} were durable", allowed.durable));
+        }
+        if count > 0 && allowed.records[count - 1].1 {
+            return Err(format!("{count} records split a batch"));
+        }
+    }
+    drop(journal);
+    let strict = Options::new().recovery(Recovery::Strict).open(path);
+    let again = strict.map_err(|e| format!("not clean after recovery: {e}"))?;
+    if again.last_index() as usize != count {
+        return Err(format!("{count} records, then {}", again.last_index()));
+    }
+    Ok(recovering)
+}
+
+/// Images of one disk: the extremes, and random mixtures.
+fn images<'a>(disk: &'a Disk, rng: &'a mut Rng, random: usize) -> impl Iterator<Item = Vec<u8>> + 'a {
+    (0..4 + random).map(move |kind| match kind {
+        0 => disk.image(|_, n| n - 1, |n| n - 1),
+        1 => disk.image(|_, _| 0, |n| n - 1),
+        2 => disk.image(|_, _| 0, |_| 0),
+        3 => disk.image(|_, n| n - 1, |_| 0),
+        kind => {
+            let (mut sectors, size) = (Rng::new(rng.next()), rng.next() as usize);
+            // A torn write loses its end, a lost page its middle, chaos anything.
+            let edge = rng.below(64);
+            let choose = move |at: usize, n: usize| match kind % 4 {
+                0 if at % 64 >= edge => 0,
+                1 if at % 64 < edge => 0,
+                0 | 1 => n - 1,
+                2 => [0, n - 1][sectors.below(2)],
+                _ => sectors.below(n),
+            };
+            disk.image(choose, |n| if size % 3 == 0 { n - 1 } else { size % n })
+        }
+    })
+}
+
+#[test]
+fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
+    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let first: u64 = std::env::var("WALLY_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let dir = common::fast_dir();
+    let (mut tried, mut in_recovery) = (0u64, 0u64);
+    for seed in first..first + runs {
+        let run = run(seed, dir.path());
+        let events = run.recorder.events();
+        let rng = &mut Rng::new(seed ^ 0xC0FFEE);
+        let mut disk = Disk::holding(&[]);
+        let path = dir.path().join("image");
+        for at in 0..=events.len() {
+            if at > 0 {
+                disk.apply(&events[at - 1]);
+            }
+            // The phase that had begun last when so many events were complete asks for most.
+            let phase = run.phases.partition_point(|phase| phase.began <= at) - 1;
+            let Phase { allowed, name, .. } = &run.phases[phase];
+            let copies: Vec<_> = images(&disk, rng, 6).collect();
+            for image in copies {
+                tried += 1;
+                let context = |what: String, rng_image: &[u8]| {
+                    let kept = std::env::temp_dir().join(format!("wally-crash-{seed}-{at}"));
+                    std::fs::write(&kept, rng_image).unwrap();
+                    format!(
+                        "seed {seed}, event {at} of {} ({:?}), \"{name}\": {what}; the image is {}",
+                        events.len(),
+                        at.checked_sub(1).map(|last| summary(&events[last])),
+                        kept.display()
+                    )
+                };
+                let recovering = match check(&image, allowed, &path) {
+                    Ok(recovering) => recovering,
+                    Err(what) => panic!("{}", context(what, &image)),
+                };
+                // A second power cut while the first is being recovered from.
+                if tried % 8 == 0 && !recovering.is_empty() {
+                    let mut again = Disk::holding(&image);
+                    for event in &recovering {
+                        again.apply(event);
+                        let copies: Vec<_> = images(&again, rng, 2).collect();
+                        for second in copies {
+                            in_recovery += 1;
+                            if let Err(what) = check(&second, allowed, &path) {
+                                panic!("in recovery: {}", context(what, &second));
+                            }
+                        }
+                    }
+                }
+                for entry in std::fs::read_dir(dir.path()).unwrap() {
+                    let entry = entry.unwrap().path();
+                    if entry.to_string_lossy().contains(".cut-") {
+                        std::fs::remove_file(entry).unwrap();
+                    }
+                }
+            }
+        }
+        std::fs::remove_file(dir.path().join(format!("run-{seed}"))).unwrap();
+    }
+    println!("{tried} images of {runs} journals, {in_recovery} of recoveries");
+}
+
+fn summary(event: &Event) -> String {
+    match event {
+        Event::Write { offset, bytes } => format!("write of {} at {offset}", bytes.len()),
+        Event::Truncate(len) => format!("truncate to {len}"),
+        Event::Sync => "sync".into(),
+    }
+}
