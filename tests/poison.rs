@@ -21,6 +21,14 @@ fn is_sync(kind: &Kind) -> bool {
     *kind == Kind::Sync
 }
 
+/// The next sync fails, and those after it say that all is well, as those of the system do.
+fn fail_one_sync(faults: &Faults) {
+    let mut next = true;
+    faults.rule(move |_, kind| {
+        if is_sync(kind) && std::mem::take(&mut next) { Verdict::Fail(EIO) } else { Verdict::Proceed }
+    });
+}
+
 /// The first failure, if that is what `result` tells of.
 #[track_caller]
 fn poisoned<T>(result: Result<T, Error>) -> Arc<Error> {
@@ -84,10 +92,9 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_what_is_durable_is_served() {
             let mut reader = journal.reader();
             let borrowed = reader.get(5).unwrap();
 
-            faults.fail(EIO, is_sync);
+            fail_one_sync(&faults);
             let first = poisoned(journal.sync());
             assert!(matches!(&*first, Error::Io { op: "sync", .. }) && code(&first) == Some(EIO), "{first}");
-            faults.heal();
             assert_refuses_everything(&journal);
 
             assert_eq!((journal.first_index(), journal.last_index()), (1, 3));
@@ -205,14 +212,7 @@ fn a_sync_that_succeeds_later_does_not_bring_anything_back() {
     let faults = Faults::new();
     let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
     journal.append(b"durable").unwrap();
-    let mut left = 1;
-    faults.rule(move |_, kind| {
-        if is_sync(kind) && left > 0 {
-            left -= 1;
-            return Verdict::Fail(EIO);
-        }
-        Verdict::Proceed
-    });
+    fail_one_sync(&faults);
     poisoned(journal.append(b"lost"));
     for _ in 0..3 {
         assert_refuses_everything(&journal);
