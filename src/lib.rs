@@ -25,7 +25,7 @@
 //!
 //! let journal = Journal::open(&path)?;
 //! assert_eq!(journal.recovery().records, 3);
-//! # Ok::<(), wally::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Three watermarks

@@ -2,7 +2,7 @@
 //! the models are built. Every other file takes its atomics, locks and cells from this one, so that what loom
 //! explores is the code that ships.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, OnceLock};
 
 pub(crate) use arc_swap::{ArcSwap, Cache, Guard};
