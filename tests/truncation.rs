@@ -517,8 +517,14 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
     scene.script.take();
     let (at, end) = (4 * scene.block(), scene.extent(7).1);
     scene.journal.truncate_back(7).unwrap();
-    let expected =
-        [wrote(at, mark(at, end)), Call::Sync, Call::Truncate(end), Call::Sync, wrote(end, mark(end, end)), Call::Sync];
+    let expected = [
+        wrote(at, mark(at, end)),
+        Call::Sync,
+        Call::Truncate(end),
+        Call::Sync,
+        wrote(end, mark(end, end)),
+        Call::Sync,
+    ];
     assert_eq!(scene.script.take(), expected);
 }
 
