@@ -1,5 +1,5 @@
 //! What several test files share.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 pub mod content;
 pub mod disk;
