@@ -239,3 +239,187 @@ fn row_10(facts: &Facts, look: &mut dyn FnMut(Format) -> Result<Found>) -> Resul
     let found = look(Format::Reference)?;
     Ok(Ruled { format: Format::Reference, ruling: Ruling::Torn { end }, found, proof: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: Place = Place { offset: 1000, index: 11 };
+    const BEGIN: Place = Place { offset: 900, index: 9 };
+
+    /// A sealed file of 2000 bytes with something that is no record at 1000, outside a batch.
+    fn facts() -> Facts {
+        Facts {
+            format: Format::Sealed,
+            insist: false,
+            len: 2000,
+            zeros_from: 2000,
+            mark: None,
+            x: X,
+            batch: None,
+            passed: None,
+            header: Some(Header { len: 1, crc: 2, seal: 3 }),
+            unsealed: false,
+            reference_at_x: false,
+        }
+    }
+
+    fn ruled(facts: Facts, found: Found) -> Ruled {
+        classify(&facts, &mut |format| Ok(if format == Format::Sealed { found } else { Found::default() }))
+            .unwrap()
+    }
+
+    fn ruling(facts: Facts, found: Found) -> Ruling {
+        ruled(facts, found).ruling
+    }
+
+    fn at_0(facts: Facts) -> Facts {
+        Facts { x: Place { offset: 0, index: 1 }, ..facts }
+    }
+
+    const NONE: Found = Found { records: 0, spent: false, barrier: None, header: false };
+    const HEADER: Found = Found { header: true, ..NONE };
+    const BARRIER: Found = Found { records: 1, barrier: Some(1500), header: true, ..NONE };
+    const SPENT: Found = Found { spent: true, header: true, ..NONE };
+
+    #[test]
+    fn row_1_comes_first() {
+        assert_eq!(ruling(at_0(facts()), NONE), Ruling::NotAJournal);
+        let reference = Facts { format: Format::Reference, ..at_0(facts()) };
+        assert_eq!(ruling(reference, NONE), Ruling::NotAJournal);
+        // Any valid header makes it a damaged sealed journal, whatever the first one looks like.
+        let end = Place { offset: 0, index: 1 };
+        assert_eq!(ruling(at_0(facts()), HEADER), Ruling::Corrupt { end });
+        assert_eq!(ruled(reference, HEADER).format, Format::Sealed);
+        // The opener may insist on the reference format, but not against that.
+        let insist = Facts { insist: true, ..at_0(facts()) };
+        assert_eq!(ruling(insist, NONE), Ruling::Torn { end });
+        assert_eq!(ruled(insist, NONE).format, Format::Reference);
+        assert_eq!(ruling(insist, HEADER), Ruling::Corrupt { end });
+    }
+
+    #[test]
+    fn row_2_comes_before_all_that_follow() {
+        let newer = Some(Header::sealed(1000, 5, 6, 1 << 6));
+        let mark = Some(Mark { offset: 1984, end: 1000 });
+        assert_eq!(ruling(Facts { header: newer, mark, ..facts() }, BARRIER), Ruling::Newer);
+        assert_eq!(
+            ruling(Facts { header: newer, format: Format::Reference, ..facts() }, BARRIER),
+            Ruling::Newer
+        );
+        let newer = Some(Header::sealed(0, 5, 6, 1 << 5));
+        assert_eq!(ruling(Facts { header: newer, ..at_0(facts()) }, NONE), Ruling::Newer);
+        let elsewhere = Some(Header::sealed(1001, 5, 6, 1 << 6));
+        assert_eq!(ruling(Facts { header: elsewhere, ..facts() }, NONE), Ruling::Torn { end: X });
+    }
+
+    #[test]
+    fn row_3_a_mark_of_x_at_x_is_clean() {
+        let mark = Some(Mark { offset: 1000, end: 1000 });
+        let header = Some(Header::mark(1000, 1000));
+        assert_eq!(ruling(Facts { mark, header, ..facts() }, NONE), Ruling::Clean { marked: true });
+        let batch = Some(BEGIN);
+        assert_eq!(ruling(Facts { mark, header, batch, ..facts() }, NONE), Ruling::Torn { end: BEGIN });
+    }
+
+    #[test]
+    fn row_3_comes_before_damage() {
+        let last = Header::sealed(800, 84, 9, flag::CONTINUED | flag::BARRIER);
+        let passed = Some(Passed { at: BEGIN, last: Some((800, last)) });
+        let mark = Some(Mark { offset: 1984, end: 900 });
+        let reseal = Some(Reseal { offset: 800, header: Header::sealed(800, 84, 9, flag::BARRIER) });
+        let truncated = Ruling::Truncated { end: BEGIN, reseal };
+        assert_eq!(ruling(Facts { mark, passed, ..facts() }, BARRIER), truncated);
+        assert_eq!(ruling(Facts { mark, passed, ..facts() }, SPENT), truncated);
+        // T is no boundary of this walk: it is some other mark.
+        assert_eq!(ruling(Facts { mark, ..facts() }, NONE), Ruling::Torn { end: X });
+        // The mark is inside a record.
+        let mark = Some(Mark { offset: 984, end: 900 });
+        assert_eq!(ruling(Facts { mark, passed, ..facts() }, NONE), Ruling::Torn { end: X });
+        let to_nothing = Facts { mark: Some(Mark { offset: 1984, end: 0 }), ..facts() };
+        let end = Place { offset: 0, index: 1 };
+        assert_eq!(ruling(to_nothing, BARRIER), Ruling::Truncated { end, reseal: None });
+        assert_eq!(ruling(at_0(to_nothing), BARRIER), Ruling::Truncated { end, reseal: None });
+    }
+
+    #[test]
+    fn row_3_a_record_that_is_being_sealed_anew_counts() {
+        let mark = Some(Mark { offset: 1984, end: 1100 });
+        let whole = Header::sealed(1000, 84, 9, flag::BARRIER | flag::CONTINUED);
+        for (low, flags) in [(7, flag::BARRIER), (3, flag::BARRIER), (5, 0), (1, 0), (2, 0), (0xFF, 0)] {
+            let header = Some(Header { seal: 0xABCD_EF00 | low, ..whole });
+            let facts = Facts { mark, header, unsealed: true, batch: Some(BEGIN), ..facts() };
+            let reseal = Some(Reseal { offset: 1000, header: Header::sealed(1000, 84, 9, flags) });
+            let end = Place { offset: 1100, index: 12 };
+            assert_eq!(ruling(facts, NONE), Ruling::Truncated { end, reseal });
+            assert_eq!(ruling(Facts { unsealed: false, ..facts }, NONE), Ruling::Corrupt { end: BEGIN });
+        }
+    }
+
+    #[test]
+    fn row_4_what_makes_no_sense_in_the_first_sector_is_damage() {
+        let end = Place { offset: 0, index: 1 };
+        let gap = Some(Header::sealed(0, 100, 1, flag::GAP));
+        assert_eq!(ruling(Facts { header: gap, ..at_0(facts()) }, NONE), Ruling::Corrupt { end });
+        for header in [Header::sealed(0, 5000, 1, flag::BARRIER), Header::mark(0, 0)] {
+            assert_eq!(ruling(Facts { header: Some(header), ..at_0(facts()) }, NONE), Ruling::Torn { end });
+        }
+    }
+
+    #[test]
+    fn row_5_a_barrier_or_a_mark_beyond_is_proof() {
+        let corrupt = ruled(facts(), BARRIER);
+        assert_eq!((corrupt.ruling, corrupt.proof), (Ruling::Corrupt { end: X }, Some(1500)));
+        let batch = Facts { batch: Some(BEGIN), ..facts() };
+        assert_eq!(ruling(batch, BARRIER), Ruling::Corrupt { end: BEGIN });
+        let mark = Some(Mark { offset: 1984, end: 1984 });
+        let corrupt = ruled(Facts { mark, ..facts() }, NONE);
+        assert_eq!((corrupt.ruling, corrupt.proof), (Ruling::Corrupt { end: X }, Some(1984)));
+    }
+
+    #[test]
+    fn rows_6_to_8_depend_on_the_batch() {
+        let zeros = Facts { zeros_from: 1000, header: Some(Header::decode(&[0; 16])), ..facts() };
+        let batch = Some(BEGIN);
+        assert_eq!(ruling(zeros, NONE), Ruling::RoomAhead);
+        assert_eq!(ruling(Facts { header: None, len: 1009, ..zeros }, NONE), Ruling::RoomAhead);
+        assert_eq!(ruling(Facts { batch, ..zeros }, NONE), Ruling::Torn { end: BEGIN });
+        let ended = Facts { len: 1000, zeros_from: 1000, header: None, ..facts() };
+        assert_eq!(ruling(ended, NONE), Ruling::Clean { marked: false });
+        assert_eq!(ruling(Facts { batch, ..ended }, NONE), Ruling::Torn { end: BEGIN });
+        let reference = Facts { format: Format::Reference, ..ended };
+        assert_eq!(ruling(reference, NONE), Ruling::Clean { marked: false });
+    }
+
+    #[test]
+    fn row_9_is_torn_unless_the_search_was_spent() {
+        assert_eq!(ruling(facts(), NONE), Ruling::Torn { end: X });
+        assert_eq!(ruling(Facts { batch: Some(BEGIN), ..facts() }, HEADER), Ruling::Torn { end: BEGIN });
+        assert_eq!(ruling(facts(), SPENT), Ruling::Corrupt { end: X });
+        let other = ruled(Facts { reference_at_x: true, ..facts() }, NONE);
+        assert_eq!((other.ruling, other.found.records), (Ruling::Torn { end: X }, 1));
+    }
+
+    #[test]
+    fn row_10_is_torn_unless_sealed_records_follow() {
+        let reference = Facts { format: Format::Reference, ..facts() };
+        assert_eq!(ruling(reference, NONE), Ruling::Torn { end: X });
+        assert_eq!(ruling(reference, BARRIER), Ruling::Corrupt { end: X });
+        assert_eq!(ruling(Facts { zeros_from: 1000, ..reference }, NONE), Ruling::Torn { end: X });
+    }
+
+    #[test]
+    fn a_clean_end_is_told_without_a_search() {
+        let mut search = |_| -> Result<Found> { panic!("nothing to search for") };
+        let zeros = Facts { zeros_from: 1000, header: None, ..facts() };
+        let ended = Facts { len: 1000, ..zeros };
+        let closed = Facts {
+            mark: Some(Mark { offset: 1000, end: 1000 }),
+            header: Some(Header::mark(1000, 1000)),
+            ..facts()
+        };
+        for facts in [zeros, ended, closed, Facts { format: Format::Reference, ..ended }] {
+            classify(&facts, &mut search).unwrap();
+        }
+    }
+}

@@ -28,15 +28,15 @@ pub(crate) struct Target {
     pub(crate) stage: Option<u64>,
 }
 
-/// A failed write under `SyncPolicy::Always` dropped what was staged.
+/// What a failed write dropped under `SyncPolicy::Always`: the records staged after `kept`.
 #[derive(Debug)]
-struct Dropped {
-    stage: u64,
-    /// The last record that stayed.
-    kept: u64,
-    /// Appends that have not yet heard of it.
-    waiting: u64,
-    error: Error,
+pub(crate) struct Dropped {
+    pub(crate) generation: u64,
+    pub(crate) stage: u64,
+    pub(crate) kept: u64,
+    /// Appends that have to hear of it.
+    pub(crate) waiting: u64,
+    pub(crate) error: Error,
 }
 
 #[derive(Debug, Default)]
@@ -183,10 +183,10 @@ impl Commit {
         self.durable_bytes.store(durable.bytes, Ordering::Release);
     }
 
-    /// The records staged after `kept` were dropped; `waiting` appends have to hear of it.
-    pub(crate) fn dropped(&self, _: &Slot<'_>, stage: u64, kept: u64, waiting: u64, error: Error) {
-        if waiting > 0 {
-            self.state.lock().dropped.push_back(Dropped { stage, kept, waiting, error });
+    /// Records were dropped, and their appends have to hear of it.
+    pub(crate) fn dropped(&self, _: &Slot<'_>, dropped: Dropped) {
+        if dropped.waiting > 0 {
+            self.state.lock().dropped.push_back(dropped);
         }
     }
 
@@ -198,17 +198,19 @@ impl Commit {
     }
 }
 
+impl Dropped {
+    /// Whether the record that `target` waits for is one of those.
+    fn holds(&self, target: Target) -> bool {
+        target.stage == Some(self.stage) && target.generation == self.generation && target.index > self.kept
+    }
+}
+
 impl State {
     /// What became of `target`, if that is decided.
     fn verdict(&mut self, target: Target) -> Option<Result<()>> {
-        // Since the generation that is settled, no record below the durable point changed its index.
-        if target.generation < self.settled || target.index <= self.durable.index {
-            return Some(Ok(()));
-        }
-        let dropped = self.dropped.iter_mut();
-        if let Some(stage) = target.stage
-            && let Some((at, dropped)) =
-                dropped.enumerate().find(|(_, d)| d.stage == stage && d.kept < target.index)
+        // First, since the index of a dropped record goes to another one, which may be durable by now.
+        if let Some(at) = self.dropped.iter().position(|dropped| dropped.holds(target))
+            && let Some(dropped) = self.dropped.get_mut(at)
         {
             let error = dropped.error.again();
             dropped.waiting -= 1;
@@ -216,6 +218,10 @@ impl State {
                 self.dropped.remove(at);
             }
             return Some(Err(error));
+        }
+        // Since the generation that is settled, no record below the durable point changed its index.
+        if target.generation < self.settled || target.index <= self.durable.index {
+            return Some(Ok(()));
         }
         let first = Arc::clone(self.failure.as_ref()?);
         Some(Err(Error::Poisoned { first }))
@@ -234,6 +240,10 @@ mod tests {
 
     fn failure() -> Error {
         Error::io("write", Path::new("/j"), io::Error::from_raw_os_error(28))
+    }
+
+    fn stage_dropped(kept: u64, waiting: u64) -> Dropped {
+        Dropped { generation: 0, stage: 0, kept, waiting, error: failure() }
     }
 
     #[test]
@@ -275,19 +285,30 @@ mod tests {
     #[test]
     fn a_dropped_stage_is_told_to_its_appends_and_to_nobody_else() {
         let commit = Commit::new(Watermark { index: 1, bytes: 20 });
-        commit.dropped(&commit.take(), 0, 1, 2, failure());
+        commit.dropped(&commit.take(), stage_dropped(1, 2));
         for index in [2, 3] {
             let error = commit.wait(target(index), |_| unreachable!("dropped")).unwrap_err();
             assert!(matches!(error, Error::Io { op: "write", .. }), "{error}");
         }
         assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
-        commit.dropped(&commit.take(), 0, 1, 1, failure());
+        commit.dropped(&commit.take(), stage_dropped(1, 1));
         let next = Target { stage: Some(1), ..target(2) };
         let lead = |slot: &Slot<'_>| {
             commit.acknowledge(slot, 0, Watermark { index: 2, bytes: 40 });
             Ok(())
         };
         commit.wait(next, lead).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_append_is_told_even_if_its_index_is_durable_again_or_cut() {
+        let commit = Commit::new(Watermark { index: 1, bytes: 20 });
+        commit.dropped(&commit.take(), stage_dropped(1, 2));
+        commit.acknowledge(&commit.take(), 0, Watermark { index: 2, bytes: 40 });
+        commit.wait(target(2), |_| unreachable!("dropped")).unwrap_err();
+        commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
+        commit.wait(target(3), |_| unreachable!("dropped")).unwrap_err();
+        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What happens when the file refuses something: a refused append leaves no trace (P7), a failed sync is final (P8).
 
-use crate::commit::Slot;
+use crate::commit::{Dropped, Slot};
 use crate::cut::take_off;
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -8,7 +8,7 @@ use crate::map::Map;
 use crate::options::SyncPolicy;
 use crate::sync::{Arc, MutexGuard};
 use crate::view::View;
-use crate::writer::{DroppedStage, Note, Writer};
+use crate::writer::{Note, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
 #[derive(Debug, Default)]
@@ -28,10 +28,11 @@ impl Log {
         error: Error,
     ) -> Error {
         let dropped = (self.policy == SyncPolicy::Always).then(|| {
-            let (stage, kept, waiting) = (writer.stage, writer.committed.index, writer.waiting);
+            let (generation, kept) = (writer.view.generation(), writer.committed.index);
+            let (stage, waiting) = (writer.stage, writer.waiting);
             writer.drop_staged();
             self.set_appended(kept);
-            DroppedStage { stage, kept, waiting, error: error.again() }
+            Dropped { generation, stage, kept, waiting, error: error.again() }
         });
         writer.note = Some(Note::RollBack { dropped });
         drop(self.settle(writer, slot));
@@ -61,8 +62,8 @@ impl Log {
                     writer.barrier = committed.bytes;
                 }
                 self.commit.acknowledge(slot, generation, committed);
-                if let Some(DroppedStage { stage, kept, waiting, error }) = dropped {
-                    self.commit.dropped(slot, stage, kept, waiting, error);
+                if let Some(dropped) = dropped {
+                    self.commit.dropped(slot, dropped);
                 }
                 writer
             }

@@ -169,7 +169,8 @@ impl Log {
     ) -> Result<MutexGuard<'a, Writer>> {
         loop {
             writer.check()?;
-            if !writer.is_staged() {
+            // A truncation, too, must find nothing left behind the committed end, and nobody untold.
+            if !writer.is_staged() && !writer.rolls_back() {
                 return Ok(writer);
             }
             let durable = self.commit.durable_bytes();

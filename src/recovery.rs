@@ -135,12 +135,13 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
 fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered> {
     let started = Instant::now();
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
-    ticker.tell(0, 0)?;
+    ticker.tell()?;
     let source = Source::new(file.as_file(), file.path());
     let insist = options.format == Format::Reference && options.recovery == Recovery::FirstInvalid;
     let survey = Survey::take(source, len, options.index, options.format, insist, &mut ticker)?;
     let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
-    ticker.tell(len, records)?;
+    ticker.tick(0, len, records)?;
+    ticker.tell()?;
 
     let Survey { ruled, scanned, index, insisted, .. } = survey;
     let mut report = RecoveryReport {

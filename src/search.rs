@@ -63,10 +63,10 @@ pub(crate) fn search(
     let mut window = Window::new(room as usize);
     let mut at = from;
     while at.saturating_add(HEADER_LEN) <= len {
-        ticker.tick(at, search.found.records)?;
         window.forget();
         let bytes = window.at(source, at, 1)?;
         let bytes = bytes.get(..usize::try_from(len - at).unwrap_or(usize::MAX)).unwrap_or(bytes);
+        ticker.tick(bytes.len() as u64, at, 0)?;
         let last = bytes.len() < AHEAD || at.saturating_add(bytes.len() as u64) >= len;
         let tries = bytes.len().saturating_sub(if last { HEADER_LEN as usize - 1 } else { AHEAD });
         let behind = search.look(bytes, at, tries)?;
@@ -145,7 +145,7 @@ impl Search<'_> {
             Some(payload) => Some(crc32fast::hash(payload)),
             None => {
                 let payload = offset.saturating_add(HEADER_LEN);
-                self.source.crc(payload, header.len, &mut self.piece, || true)?
+                self.source.crc(payload, header.len, &mut self.piece, |_| true)?
             }
         };
         let confirmed = crc == Some(header.crc);
@@ -165,7 +165,8 @@ fn first_low_byte(bytes: &[u8]) -> Option<usize> {
     let (words, _) = bytes.as_chunks::<8>();
     // Eight places at a time: a byte that can be one becomes 0 here, and only then borrows from its high bit.
     let skip = words.iter().position(|word| {
-        let word = u64::from_le_bytes(*word) & (ONES * u64::from(!MAYBE)) ^ ONES * u64::from(flag::SEALED);
+        let word =
+            (u64::from_le_bytes(*word) & (ONES * u64::from(!MAYBE))) ^ (ONES * u64::from(flag::SEALED));
         word.wrapping_sub(ONES) & !word & HIGHS != 0
     });
     let from = skip.unwrap_or(words.len()) * 8;
@@ -247,7 +248,7 @@ mod tests {
     fn forged(len: u64) -> Built {
         let mut bytes = Vec::new();
         for offset in (0..len).step_by(16) {
-            bytes.extend_from_slice(&Header::sealed(offset, len - offset - 16, 0, B).encode());
+            bytes.extend_from_slice(&Header::sealed(offset, len - offset - 16, 1, B).encode());
         }
         Built::new(Format::Sealed).raw(&bytes)
     }

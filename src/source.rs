@@ -34,10 +34,6 @@ impl<'a> Source<'a> {
         Self { file, path }
     }
 
-    pub(crate) fn path(&self) -> &'a Path {
-        self.path
-    }
-
     pub(crate) fn len(&self) -> Result<u64> {
         let meta = self.file.metadata().map_err(|e| Error::io("stat", self.path, e))?;
         Ok(meta.len())
@@ -55,13 +51,14 @@ impl<'a> Source<'a> {
         Ok(whole.then(|| Header::decode(&bytes)))
     }
 
-    /// The CRC of `len` bytes at `offset`, read in pieces. `None` if the file ends before, or if `go_on` says no.
+    /// The CRC of `len` bytes at `offset`, read in pieces. `None` if the file ends before, or if `go_on` says no, which
+    /// is told how many bytes come next.
     pub(crate) fn crc(
         &self,
         offset: u64,
         len: u64,
         piece: &mut Vec<u8>,
-        go_on: impl Fn() -> bool,
+        mut go_on: impl FnMut(u64) -> bool,
     ) -> Result<Option<u32>> {
         let mut crc = crc32fast::Hasher::new();
         let mut at = offset;
@@ -72,7 +69,7 @@ impl<'a> Source<'a> {
                 piece.resize(want, 0);
             }
             let Some(bytes) = piece.get_mut(..want) else { return Ok(None) };
-            if !go_on() || self.read_at(bytes, at)? < want {
+            if !go_on(want as u64) || self.read_at(bytes, at)? < want {
                 return Ok(None);
             }
             crc.update(bytes);
@@ -187,18 +184,22 @@ impl Window {
 
 type Callback = dyn Fn(Progress) -> ControlFlow<()> + Send + Sync;
 
-/// Tells the progress callback how far it is, every few MiB, and hears whether to stop.
+/// Tells the progress callback how far it is, every few MiB read, and hears whether to stop.
 pub(crate) struct Ticker<'a> {
     callback: Option<&'a Callback>,
     total_bytes: u64,
-    last: u64,
+    /// Bytes read since the last call.
+    untold: u64,
+    /// The furthest place so far: some of the file is read more than once, but progress never goes back.
+    bytes: u64,
+    records: u64,
 }
 
 impl<'a> Ticker<'a> {
     const EVERY: u64 = 4 << 20;
 
     pub(crate) fn new(callback: Option<&'a Callback>, total_bytes: u64) -> Self {
-        Self { callback, total_bytes, last: 0 }
+        Self { callback, total_bytes, untold: 0, bytes: 0, records: 0 }
     }
 
     /// Nobody listens.
@@ -206,17 +207,20 @@ impl<'a> Ticker<'a> {
         Self::new(None, 0)
     }
 
-    /// Tells, if enough was read since the last time.
-    #[inline]
-    pub(crate) fn tick(&mut self, bytes: u64, records: u64) -> Result<()> {
-        if bytes.abs_diff(self.last) < Self::EVERY { Ok(()) } else { self.tell(bytes, records) }
+    /// `read` bytes were read up to the place `bytes`, in front of which lie `records`.
+    pub(crate) fn tick(&mut self, read: u64, bytes: u64, records: u64) -> Result<()> {
+        self.bytes = self.bytes.max(bytes);
+        self.records = self.records.max(records);
+        self.untold = self.untold.saturating_add(read);
+        if self.untold < Self::EVERY { Ok(()) } else { self.tell() }
     }
 
     /// Tells in any case.
-    pub(crate) fn tell(&mut self, bytes: u64, records: u64) -> Result<()> {
-        self.last = bytes;
+    pub(crate) fn tell(&mut self) -> Result<()> {
+        self.untold = 0;
         let Some(callback) = self.callback else { return Ok(()) };
-        match callback(Progress { bytes, total_bytes: self.total_bytes, records }) {
+        let Self { bytes, total_bytes, records, .. } = *self;
+        match callback(Progress { bytes, total_bytes, records }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Stopped),
         }

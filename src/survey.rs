@@ -7,7 +7,7 @@ use crate::format::{CRASHED_CREATION_MAX, Gap, HEADER_LEN, Header, Sealed};
 use crate::index::IndexWriter;
 use crate::options::{Format, IndexMode};
 use crate::scan::{Orders, Scanned, scan};
-use crate::search::{Found, search};
+use crate::search::search;
 use crate::source::{PIECE, Place, Source, Ticker, is_record};
 
 /// How a file ends.
@@ -113,7 +113,7 @@ fn whole_reference_record(source: Source<'_>, offset: u64, len: u64) -> Result<b
 
 fn payload_matches(source: Source<'_>, header: Header, offset: u64) -> Result<bool> {
     let mut piece = Vec::with_capacity(header.len.min(PIECE as u64) as usize);
-    let crc = source.crc(offset.saturating_add(HEADER_LEN), header.len, &mut piece, || true)?;
+    let crc = source.crc(offset.saturating_add(HEADER_LEN), header.len, &mut piece, |_| true)?;
     Ok(crc == Some(header.crc))
 }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::classify::{Mark, Ruling};
 use crate::error::{Error, Result};
 use crate::file::open_read_only;
-use crate::format::{HEADER_LEN, Header};
+use crate::format::{HEADER_LEN, Header, Sealed};
 use crate::inspect::{Inspection, LOOK_AGAIN, LOOKS, inspect};
 use crate::options::{Format, IndexMode};
 use crate::recovery::{corrupt, newer, not_a_journal};
 use crate::scan::Scanned;
-use crate::source::{Place, Source, Ticker, Window, continued, is_record, plausible};
+use crate::source::{Place, Source, Ticker, Window, continued, is_record};
 use crate::survey::{Tail, Told, begin, rule, tell};
 
 /// A record, copied out of a journal.
@@ -70,6 +70,8 @@ pub struct Walk {
     path: PathBuf,
     window: Window,
     tail: Tail,
+    /// The journal ends where this says, unless it is a record's payload or was overwritten meanwhile.
+    end_mark: Option<Mark>,
     format: Option<Format>,
     next: Place,
     /// Records before this offset belong to a batch that is known to be whole.
@@ -94,6 +96,7 @@ impl Walk {
             path,
             window: Window::new(WINDOW),
             tail: Tail { len: 0, zeros_from: 0, mark: None },
+            end_mark: None,
             format: None,
             next: Place { offset: 0, index: 1 },
             whole_to: 0,
@@ -139,7 +142,7 @@ impl Walk {
                 }
             }
             let format = self.format.unwrap_or_default();
-            if self.truncated_here()? {
+            if self.ends_at(format, self.next.offset)? {
                 return Ok(None);
             }
             let place = self.next;
@@ -173,23 +176,35 @@ impl Walk {
         // Whoever opens the file decides about one without content; to a reader it is empty either way.
         let told = tell(source, &self.tail, Format::Sealed, &mut Ticker::silent())?;
         if let Told::As(format) = told {
+            self.end_mark = self.tail.mark.filter(|_| format == Format::Sealed);
             let index = begin(source, format, IndexMode::Scan, self.tail.len)?;
             self.next = Place { offset: index.end(), index: index.last().saturating_add(1) };
         }
         Ok(told)
     }
 
-    /// Whether a truncation that was begun, and is not finished, ends the journal here.
-    fn truncated_here(&mut self) -> Result<bool> {
+    /// Whether a mark says that the journal ends at `offset`: as it was closed, or as a truncation will leave it.
+    fn ends_at(&mut self, format: Format, offset: u64) -> Result<bool> {
         // A truncation to nothing removes a gap, too.
-        let here = |mark: &Mark| mark.end == self.next.offset || mark.end == 0;
-        let Some(mark) = self.tail.mark.filter(here) else { return Ok(false) };
-        if mark.offset == mark.end || self.format == Some(Format::Reference) {
-            // The end itself tells.
-            return Ok(false);
+        let here = |mark: &Mark| mark.end == offset || mark.end == 0;
+        let Some(mark) = self.end_mark.filter(here) else { return Ok(false) };
+        // What looks like a mark may be the payload of a record that begins before it.
+        let mut at = offset;
+        while at < mark.offset {
+            match self.record(format, at, None)? {
+                Some((_, end)) => at = end,
+                None => break,
+            }
         }
         let source = Source::new(&self.file, &self.path);
-        Ok(source.header_at(mark.offset)? == Some(Header::mark(mark.offset, mark.end)))
+        let marked = source.header_at(mark.offset)? == Some(Header::mark(mark.offset, mark.end));
+        // What a newer version wrote is not to be guessed at.
+        let newer = source.header_at(at)?.and_then(|header| header.unseal(at)) == Some(Sealed::Newer);
+        if at <= mark.offset && marked && !newer {
+            return Ok(true);
+        }
+        self.end_mark = None;
+        Ok(false)
     }
 
     /// The record at `offset`, if it is whole and valid: its header and where it ends.
@@ -205,7 +220,7 @@ impl Walk {
         };
         let Some(end) = header.end(offset) else { return Ok(None) };
         let trusted = self.unsealed_at == Some(offset);
-        if !trusted && !(plausible(format, header) && is_record(format, header, offset)) {
+        if !trusted && !is_record(format, header, offset) {
             return Ok(None);
         }
         let size = usize::try_from(end - offset).ok().filter(|&size| size <= self.window.capacity());
@@ -222,7 +237,7 @@ impl Walk {
         }
         // First it has to prove itself, piece by piece; memory is taken only for what is there.
         let at = offset.saturating_add(HEADER_LEN);
-        let crc = source.crc(at, header.len, &mut Vec::new(), || true)?;
+        let crc = source.crc(at, header.len, &mut Vec::new(), |_| true)?;
         if crc != Some(header.crc) {
             return Ok(None);
         }
@@ -238,9 +253,11 @@ impl Walk {
     /// Where the batch ends that the record with this header, which ends at `end`, belongs to. Else where it
     /// breaks off, and behind how many records.
     fn batch_end(&mut self, format: Format, header: Header, end: u64) -> Result<Result<u64, (u64, u64)>> {
-        let cut = self.tail.mark.filter(|mark| mark.end < mark.offset).map(|mark| mark.end);
         let (mut header, mut end, mut records) = (header, end, 1);
-        while end > self.whole_to && continued(header) && Some(end) != cut && self.unsealed_at.is_none() {
+        while end > self.whole_to && continued(header) && self.unsealed_at.is_none() {
+            if self.ends_at(format, end)? {
+                break;
+            }
             match self.record(format, end, None)? {
                 Some((next, next_end)) => (header, end) = (next, next_end),
                 None => return Ok(Err((end, records))),

@@ -6,7 +6,7 @@
 
 use std::io::IoSlice;
 
-use crate::commit::Watermark;
+use crate::commit::{Dropped, Watermark};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::format::{HEADER_LEN, Header, flag, record_end};
@@ -30,16 +30,7 @@ pub(crate) enum Note {
     /// 64 MiB went by without a barrier: sync, so that the next flush begins with one.
     Sync,
     /// A write failed: take what it left behind the committed end off the file.
-    RollBack { dropped: Option<DroppedStage> },
-}
-
-/// What a failed write dropped under `SyncPolicy::Always`.
-#[derive(Debug)]
-pub(crate) struct DroppedStage {
-    pub(crate) stage: u64,
-    pub(crate) kept: u64,
-    pub(crate) waiting: u64,
-    pub(crate) error: Error,
+    RollBack { dropped: Option<Dropped> },
 }
 
 /// Why a record in hand did not get in.
@@ -156,6 +147,11 @@ impl Writer {
     #[inline]
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         bytes <= (self.staging_len - self.staging.len()) as u64
+    }
+
+    /// Whether the file holds something behind its committed end.
+    pub(crate) fn rolls_back(&self) -> bool {
+        matches!(self.note, Some(Note::RollBack { .. }))
     }
 
     /// Whether a flush has to wait for the holder of the sync slot.

@@ -186,7 +186,7 @@ fn run(seed: u64, dir: &Path) -> Run {
                 let last = batch.len() - 1;
                 during.records.extend(batch.iter().cloned().enumerate().map(|(i, b)| (b, i < last)));
                 let appended = during.clone();
-                run.step(
+                let _ = run.step(
                     format!("batch of {} on a full disk", batch.len()),
                     during,
                     || {

@@ -1,0 +1,430 @@
+//! When records become durable: the three policies, group commit, and what the file says of it.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::faults::{ENOSPC, Faults, Kind, Seen};
+use common::{payload, place, until};
+use wally::seam::{Role, Verdict};
+use wally::{Error, Format, Journal, Options, SyncPolicy};
+
+const BARRIER: u8 = 1 << 1;
+const CONTINUED: u8 = 1 << 2;
+const MARK: u8 = 1 << 4;
+
+fn open(policy: SyncPolicy) -> (tempfile::TempDir, Arc<Faults>, Journal) {
+    let (dir, path) = place();
+    let faults = Faults::new();
+    let journal = Options::new().sync(policy).buffer_size(4096).seam(faults.clone()).open(path).unwrap();
+    faults.take();
+    (dir, faults, journal)
+}
+
+fn syncs(seen: &[Seen]) -> usize {
+    seen.iter().filter(|seen| seen.kind == Kind::Sync).count()
+}
+
+/// For each record in the file: whether its seal has `flag`.
+fn flagged(journal: &Journal, flag: u8) -> Vec<bool> {
+    let file = std::fs::read(journal.path()).unwrap();
+    let low = |n| file[journal.data_range(n).unwrap().start as usize - 4];
+    (1..=journal.committed_index()).map(|n| low(n) & flag != 0).collect()
+}
+
+#[test]
+fn under_always_each_append_is_durable_when_it_returns() {
+    let (_dir, faults, journal) = open(SyncPolicy::Always);
+    let large = payload(1, 5000);
+    for n in 1..=20 {
+        let bytes = if n % 3 == 0 { &large[..] } else { b"small" };
+        assert_eq!(journal.append(bytes).unwrap(), n);
+        assert_eq!((journal.durable_index(), journal.committed_index()), (n, n));
+        let seen = faults.take();
+        let written = seen.iter().position(|seen| seen.kind.is_write()).unwrap();
+        let synced = seen.iter().rposition(|seen| seen.kind == Kind::Sync).unwrap();
+        assert!(written < synced, "{seen:?}");
+        assert_eq!(syncs(&seen), 1, "{seen:?}");
+    }
+    let stats = journal.stats();
+    assert_eq!((stats.syncs, stats.records_per_sync), (20, 1.0));
+}
+
+#[test]
+fn on_demand_nothing_is_durable_until_it_is_asked_for() {
+    let (_dir, faults, journal) = open(SyncPolicy::OnDemand);
+    for _ in 0..100 {
+        journal.append(&payload(1, 500)).unwrap();
+    }
+    journal.flush().unwrap();
+    assert_eq!((journal.committed_index(), journal.durable_index()), (100, 0));
+    assert_eq!(syncs(&faults.take()), 0);
+
+    journal.append(b"staged").unwrap();
+    journal.sync().unwrap();
+    assert_eq!(journal.durable_index(), 101, "what is staged goes out first");
+    journal.sync().unwrap();
+    assert_eq!(syncs(&faults.take()), 1, "there was nothing new to sync");
+
+    journal.append(b"one more").unwrap();
+    journal.append(b"and one").unwrap();
+    journal.wait_durable(102).unwrap();
+    assert_eq!(journal.durable_index(), 103, "a sync covers everything there is");
+    assert_eq!(syncs(&faults.take()), 1);
+}
+
+#[test]
+fn close_writes_syncs_marks_and_syncs_in_this_order() {
+    let (dir, faults, journal) = open(SyncPolicy::OnDemand);
+    journal.append(b"staged").unwrap();
+    journal.close().unwrap();
+    let kinds: Vec<Kind> = faults.take().into_iter().map(|seen| seen.kind).collect();
+    let [
+        Kind::Write { offset: 0, len: 22, .. },
+        Kind::Sync,
+        mark @ Kind::Write { offset: 22, len: 16, .. },
+        Kind::Sync,
+    ] = &kinds[..]
+    else {
+        panic!("{kinds:?}")
+    };
+    assert_eq!(mark.flags().unwrap() & MARK, MARK);
+    let journal = Journal::open(dir.path().join("journal")).unwrap();
+    assert_eq!((journal.durable_index(), journal.read(1).unwrap()), (1, b"staged".to_vec()));
+}
+
+#[test]
+fn a_close_with_nothing_new_leaves_the_file_as_it_is() {
+    let (dir, _faults, journal) = open(SyncPolicy::Always);
+    journal.append(b"a").unwrap();
+    journal.close().unwrap();
+    let path = dir.path().join("journal");
+    let before = std::fs::read(&path).unwrap();
+    for _ in 0..3 {
+        Journal::open(&path).unwrap().close().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
+
+#[test]
+fn dropping_a_journal_makes_it_durable_as_closing_does() {
+    let (dir, faults, journal) = open(SyncPolicy::OnDemand);
+    journal.append(b"staged").unwrap();
+    drop(journal);
+    assert_eq!(syncs(&faults.take()), 2);
+    let (closed_dir, _, journal) = open(SyncPolicy::OnDemand);
+    journal.append(b"staged").unwrap();
+    journal.close().unwrap();
+    let [dropped, closed] = [dir, closed_dir].map(|dir| std::fs::read(dir.path().join("journal")).unwrap());
+    assert_eq!(dropped, closed);
+}
+
+#[test]
+fn an_interval_makes_records_durable_without_being_asked() {
+    let (_dir, faults, journal) = open(SyncPolicy::Interval(Duration::from_millis(1)));
+    for n in 1..=3 {
+        journal.append(b"some bytes").unwrap();
+        faults.wait_seen(|seen| seen.kind == Kind::Sync && seen.done.is_some());
+        until(|| journal.durable_index() == n);
+        faults.take();
+    }
+}
+
+#[test]
+fn a_long_interval_neither_syncs_early_nor_holds_up_the_close() {
+    let (_dir, faults, journal) = open(SyncPolicy::Interval(Duration::from_secs(3600)));
+    for _ in 0..50 {
+        journal.append(&payload(1, 500)).unwrap();
+    }
+    assert_eq!((journal.durable_index(), syncs(&faults.take())), (0, 0));
+    journal.wait_durable(50).unwrap();
+    assert_eq!(journal.durable_index(), 50);
+    journal.append(b"more").unwrap();
+    journal.close().unwrap();
+    assert_eq!(syncs(&faults.take()), 3, "one waited for, two of the close");
+}
+
+#[test]
+fn failures_in_the_background_are_counted_and_tried_again() {
+    let (_dir, faults, journal) = open(SyncPolicy::Interval(Duration::from_millis(1)));
+    faults.fail(ENOSPC, |kind| matches!(kind, Kind::Write { len, .. } if *len > 16));
+    journal.append(b"no room for it").unwrap();
+    until(|| journal.stats().background_failures >= 3);
+    let words = journal.stats().last_background_failure.unwrap();
+    assert!(words.contains("write") && words.contains(journal.path().to_str().unwrap()), "{words}");
+    assert_eq!((journal.last_index(), journal.committed_index()), (1, 0), "it stays, staged");
+    assert_eq!(journal.append(b"another").unwrap(), 2);
+    faults.heal();
+    until(|| journal.durable_index() == 2);
+    assert_eq!(journal.read(1).unwrap(), b"no room for it");
+    journal.close().unwrap();
+}
+
+#[test]
+fn waiting_for_what_is_durable_or_was_never_appended_returns_at_once() {
+    for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
+        let (_dir, faults, journal) = open(policy);
+        journal.wait_durable(0).unwrap();
+        let error = journal.wait_durable(1).unwrap_err();
+        assert!(matches!(error, Error::OutOfRange { index: 1, first: 1, last: 0 }), "{error}");
+        journal.append_batch([b"a", b"b"]).unwrap();
+        journal.wait_durable(2).unwrap();
+        faults.take();
+        journal.append(b"c").unwrap();
+        let by_policy = syncs(&faults.take());
+        for n in 0..=2 {
+            journal.wait_durable(n).unwrap();
+        }
+        let error = journal.wait_durable(4).unwrap_err();
+        assert!(matches!(error, Error::OutOfRange { index: 4, first: 1, last: 3 }), "{error}");
+        assert_eq!((syncs(&faults.take()), by_policy), (0, usize::from(policy == SyncPolicy::Always)));
+        journal.truncate_back(1).unwrap();
+        journal.wait_durable(2).unwrap_err();
+    }
+}
+
+#[test]
+fn many_threads_that_wait_for_durability_share_one_sync() {
+    let (_dir, faults, journal) = open(SyncPolicy::OnDemand);
+    for _ in 0..100 {
+        journal.append(b"some bytes").unwrap();
+    }
+    faults.hold_syncs();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let journal = &journal;
+            scope.spawn(move || {
+                let n = 100 - thread * 10;
+                journal.wait_durable(n).unwrap();
+                assert!(journal.durable_index() >= n);
+            });
+        }
+        faults.wait_held();
+        assert_eq!(journal.durable_index(), 0, "nothing is acknowledged before its sync returns");
+        faults.release_syncs();
+    });
+    assert_eq!((journal.stats().syncs, journal.stats().records_per_sync), (1, 100.0));
+}
+
+#[test]
+fn threads_that_append_under_always_share_their_syncs() {
+    const THREADS: u64 = 32;
+    let (_dir, faults, journal) = open(SyncPolicy::Always);
+    faults.hold_syncs();
+    std::thread::scope(|scope| {
+        let spawn = |thread: u64| {
+            let journal = &journal;
+            scope.spawn(move || {
+                let n = journal.append(&thread.to_le_bytes()).unwrap();
+                assert!(journal.durable_index() >= n);
+                assert_eq!(journal.read(n).unwrap(), thread.to_le_bytes());
+            })
+        };
+        spawn(0);
+        faults.wait_held();
+        // While the first one syncs, all the others get in behind it.
+        for thread in 1..THREADS {
+            spawn(thread);
+        }
+        until(|| journal.last_index() == THREADS);
+        assert_eq!((journal.committed_index(), journal.durable_index()), (1, 0));
+        faults.release_syncs();
+    });
+    assert_eq!(journal.durable_index(), THREADS);
+    let stats = journal.stats();
+    assert_eq!((stats.syncs, stats.flushes), (2, 2), "one for the first, one for all who came meanwhile");
+    assert_eq!(stats.records_per_sync, THREADS as f64 / 2.0);
+}
+
+#[test]
+fn batches_and_large_records_share_syncs_too() {
+    let (_dir, faults, journal) = open(SyncPolicy::Always);
+    faults.hold_syncs();
+    let large = payload(1, 10_000);
+    std::thread::scope(|scope| {
+        scope.spawn(|| journal.append(b"first").unwrap());
+        faults.wait_held();
+        for _ in 0..4 {
+            scope.spawn(|| journal.append(&large).unwrap());
+            scope.spawn(|| journal.append_batch([&large, &large]).unwrap());
+            scope.spawn(|| journal.append_batch([b"small", b"batch"]).unwrap());
+        }
+        until(|| journal.last_index() == 1 + 4 * 5);
+        faults.release_syncs();
+    });
+    assert_eq!((journal.durable_index(), journal.stats().syncs), (21, 2));
+}
+
+#[test]
+fn a_sync_in_flight_holds_neither_appends_nor_flushes_nor_reads_back() {
+    let (_dir, faults, journal) = open(SyncPolicy::OnDemand);
+    journal.append(b"first").unwrap();
+    faults.hold_syncs();
+    std::thread::scope(|scope| {
+        let synced = scope.spawn(|| journal.sync());
+        faults.wait_held();
+        for n in 2..=200 {
+            assert_eq!(journal.append(&payload(n, 100)).unwrap(), n);
+        }
+        journal.append(&payload(1, 10_000)).unwrap();
+        journal.flush().unwrap();
+        assert_eq!(journal.read(200).unwrap(), payload(200, 100));
+        assert_eq!((journal.committed_index(), journal.durable_index()), (201, 0));
+        faults.release_syncs();
+        synced.join().unwrap().unwrap();
+    });
+    assert_eq!(journal.durable_index(), 1, "what came after the sync had begun is not covered by it");
+}
+
+#[test]
+fn a_flush_begins_with_a_barrier_if_everything_before_it_is_durable() {
+    let (_dir, faults, journal) = open(SyncPolicy::OnDemand);
+    let flush = |records: u64| {
+        for _ in 0..records {
+            journal.append(b"x").unwrap();
+        }
+        journal.flush().unwrap();
+    };
+    flush(2); // 1, 2: nothing is before them
+    flush(2); // 3, 4: 1 and 2 are not synced
+    journal.sync().unwrap();
+    flush(1); // 5
+    journal.append(b"x").unwrap(); // 6: not before its flush is decided
+    journal.sync().unwrap();
+    faults.hold_syncs();
+    std::thread::scope(|scope| {
+        flush(1); // 7
+        scope.spawn(|| journal.sync().unwrap());
+        faults.wait_held();
+        flush(1); // 8: the sync is pending
+        faults.release_syncs();
+    });
+    journal.sync().unwrap();
+    flush(1); // 9
+    let want = [true, false, false, false, true, false, true, false, true];
+    assert_eq!(flagged(&journal, BARRIER), want);
+}
+
+#[test]
+fn the_barrier_goes_to_the_first_record_of_whatever_is_flushed() {
+    let (_dir, _faults, journal) = open(SyncPolicy::OnDemand);
+    let large = payload(1, 5000);
+    let sync = || journal.sync().unwrap();
+    journal.append(&large).unwrap(); // 1: goes out alone
+    sync();
+    journal.append(b"staged").unwrap(); // 2
+    journal.append(&large).unwrap(); // 3: behind it, in the same flush
+    sync();
+    journal.append_batch([&large, &large, &large]).unwrap(); // 4, 5, 6: straight from the batch
+    sync();
+    journal.append(b"staged").unwrap(); // 7
+    journal.append_batch([&large, &large]).unwrap(); // 8, 9
+    sync();
+    journal.append_batch([b"a", b"b", b"c"]).unwrap(); // 10, 11, 12: staged
+    sync();
+    journal.append_batch(vec![&large; 70]).unwrap(); // 13..=82: in two calls, one flush
+    let with =
+        |flag| -> Vec<u64> { (1..).zip(flagged(&journal, flag)).filter(|f| f.1).map(|f| f.0).collect() };
+    assert_eq!(with(BARRIER), [1, 2, 4, 7, 10, 13]);
+    let continued: Vec<u64> = [4, 5, 8, 10, 11].into_iter().chain(13..82).collect();
+    assert_eq!(with(CONTINUED), continued);
+}
+
+#[test]
+fn a_flush_that_is_tried_again_decides_on_its_barrier_anew() {
+    let (_dir, faults, journal) = open(SyncPolicy::OnDemand);
+    journal.append(b"committed").unwrap();
+    journal.flush().unwrap();
+    journal.append(b"staged").unwrap();
+    faults.take();
+    faults.at_write(0, Verdict::Fail(ENOSPC));
+    journal.flush().unwrap_err();
+    let tried = faults.take().into_iter().find_map(|seen| seen.kind.flags()).unwrap();
+    assert_eq!(tried & BARRIER, 0, "the first record was not durable");
+    journal.flush().unwrap();
+    assert_eq!(flagged(&journal, BARRIER), [true, true], "rolling back made it so");
+}
+
+#[test]
+fn the_reference_format_has_no_flags() {
+    let (_dir, path) = place();
+    let mut options = Options::new();
+    options.sync(SyncPolicy::OnDemand).format(Format::Reference).buffer_size(4096);
+    let journal = options.open(path).unwrap();
+    let large = payload(1, 5000);
+    for _ in 0..3 {
+        journal.append(b"x").unwrap();
+        journal.append_batch([b"x", b"y"]).unwrap();
+        journal.append_batch([&large, &large]).unwrap();
+        journal.sync().unwrap();
+    }
+    assert!(flagged(&journal, 0xFF).iter().all(|any| !any));
+}
+
+#[test]
+fn after_64_mib_without_a_barrier_one_sync_holds_flushes_but_not_appends_back() {
+    let (_dir, faults, journal) = open(SyncPolicy::OnDemand);
+    let mib = payload(1, 1 << 20);
+    for _ in 0..64 {
+        journal.append(&mib).unwrap();
+    }
+    assert_eq!(syncs(&faults.take()), 0);
+    faults.hold_syncs();
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| journal.append(&mib).unwrap());
+        faults.wait_held();
+        assert_eq!(journal.append(b"staged meanwhile").unwrap(), 65);
+        assert_eq!((journal.committed_index(), journal.durable_index()), (64, 0));
+        faults.release_syncs();
+        assert_eq!(next.join().unwrap(), 66);
+    });
+    assert_eq!((journal.committed_index(), journal.durable_index()), (66, 64));
+    let seen = faults.take();
+    assert_eq!(syncs(&seen), 1);
+    let at = |found: fn(&Seen) -> bool| seen.iter().position(found).unwrap();
+    assert!(
+        at(|seen| seen.kind == Kind::Sync) < at(|seen| seen.kind.is_write()),
+        "synced before it is written"
+    );
+    let barriers: Vec<u64> =
+        (1..).zip(flagged(&journal, BARRIER)).filter(|(_, set)| *set).map(|(n, _)| n).collect();
+    assert_eq!(barriers, [1, 65]);
+}
+
+#[test]
+fn the_directory_is_synced_when_the_file_is_created_and_only_then() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let mut options = Options::new();
+    options.seam(faults.clone());
+    let directories = || faults.take().iter().filter(|seen| seen.role == Role::Directory).count();
+    options.open(&path).unwrap().append(b"a").unwrap();
+    assert_eq!(directories(), 1);
+    options.open(&path).unwrap().append(b"a").unwrap();
+    assert_eq!(directories(), 0);
+}
+
+#[test]
+fn a_new_journal_is_a_durable_mark_before_anything_else() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let _journal = Options::new().seam(faults.clone()).open(&path).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    assert_eq!((file.len(), file[12] & MARK), (16, MARK));
+    let seen = faults.take();
+    let written = seen.iter().position(|seen| seen.kind.is_write()).unwrap();
+    assert!(syncs(&seen[written..]) >= 1, "{seen:?}");
+}
+
+#[test]
+fn a_sealed_journal_marks_its_end_only_when_closed() {
+    let (dir, _faults, journal) = open(SyncPolicy::Always);
+    journal.append(b"1234").unwrap();
+    let path = dir.path().join("journal");
+    assert_eq!(std::fs::read(&path).unwrap().len(), 20, "the first record took the first mark's place");
+    journal.close().unwrap();
+    let file = std::fs::read(&path).unwrap();
+    assert_eq!((file.len(), file[32] & MARK), (36, MARK));
+    assert_eq!(file[20..28], 20u64.to_le_bytes(), "the journal ends here");
+}

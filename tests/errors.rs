@@ -1,0 +1,208 @@
+//! What the errors say, and what they are as [`std::io::Error`]s.
+
+mod common;
+
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
+
+use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::{payload, place};
+use wally::{Error, Journal, Options, SyncPolicy};
+
+fn options() -> Options {
+    let mut options = Options::new();
+    options.sync(SyncPolicy::OnDemand).buffer_size(4096);
+    options
+}
+
+fn kind(error: Error) -> ErrorKind {
+    let words = error.to_string();
+    let error = io::Error::from(error);
+    assert_eq!(error.to_string(), words, "the words survive the conversion");
+    assert!(error.get_ref().is_some_and(|inner| inner.is::<Error>()), "and so does the error itself");
+    error.kind()
+}
+
+#[test]
+fn index_0_and_beyond_the_end_are_out_of_range() {
+    let (_dir, path) = place();
+    let journal = options().open(&path).unwrap();
+    let bounds = |error: Error| match error {
+        Error::OutOfRange { index, first, last } => (index, first, last),
+        other => panic!("{other}"),
+    };
+    for n in [0, 1, u64::MAX] {
+        assert_eq!(bounds(journal.read(n).unwrap_err()), (n, 1, 0), "of an empty journal");
+    }
+    journal.append_batch([b"a", b"b", b"c"]).unwrap();
+    for n in [0, 4, 5, u64::MAX] {
+        assert_eq!(bounds(journal.read(n).unwrap_err()), (n, 1, 3));
+        assert_eq!(bounds(journal.read_into(n, &mut Vec::new()).unwrap_err()), (n, 1, 3));
+        assert_eq!(bounds(journal.read_ref(n).unwrap_err()), (n, 1, 3));
+        assert_eq!(bounds(journal.data_range(n).unwrap_err()), (n, 1, 3));
+        if n > 0 {
+            assert_eq!(bounds(journal.truncate_back(n).unwrap_err()), (n, 1, 3));
+            assert_eq!(bounds(journal.wait_durable(n).unwrap_err()), (n, 1, 3));
+        }
+    }
+    let error = journal.read(4).unwrap_err();
+    assert_eq!(error.to_string(), "index 4 is out of range: the journal holds 1..=3");
+    assert_eq!(kind(error), ErrorKind::UnexpectedEof);
+    journal.truncate_back(1).unwrap();
+    assert_eq!(bounds(journal.read(2).unwrap_err()), (2, 1, 1));
+}
+
+#[test]
+fn an_error_of_the_system_keeps_its_kind_and_code_and_names_the_file() {
+    let (dir, path) = place();
+    let missing = dir.path().join("no/such/journal");
+    let error = Journal::open(&missing).unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains(missing.to_str().unwrap()), "{words}");
+    assert!(matches!(&error, Error::Io { path, .. } if *path == missing), "{words}");
+    assert_eq!(kind(error), ErrorKind::NotFound);
+
+    let faults = Faults::new();
+    let journal = options().seam(faults.clone()).open(&path).unwrap();
+    faults.fail(ENOSPC, Kind::is_write);
+    let error = journal.append(&payload(1, 5000)).unwrap_err();
+    let words = error.to_string();
+    assert!(words.starts_with(&format!("write {}: ", path.display())), "{words}");
+    let Error::Io { op, source, .. } = &error else { panic!("{words}") };
+    assert_eq!((*op, source.raw_os_error()), ("write", Some(ENOSPC)));
+    assert_eq!(kind(error), ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_record_over_the_limit_is_too_large() {
+    let (_dir, path) = place();
+    let journal = options().max_record_len(100).open(&path).unwrap();
+    assert_eq!(journal.append(&[0; 100]).unwrap(), 1);
+    for error in [
+        journal.append(&[0; 101]).unwrap_err(),
+        journal.append_vectored(&[io::IoSlice::new(&[0; 100]), io::IoSlice::new(b"1")]).unwrap_err(),
+        journal.append_batch([[0; 101]]).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::RecordTooLarge { len: 101, max: 100 }), "{error}");
+        assert_eq!(error.to_string(), "a record of 101 bytes is too large: the limit is 100");
+        assert_eq!(kind(error), ErrorKind::InvalidInput);
+    }
+    assert_eq!(journal.append(b"next").unwrap(), 2, "no index was lost");
+    journal.close().unwrap();
+    // It binds appends only.
+    let journal = options().max_record_len(10).open(&path).unwrap();
+    assert_eq!(journal.read(1).unwrap(), [0; 100]);
+}
+
+#[test]
+fn a_limit_of_nothing_allows_empty_records() {
+    let (_dir, path) = place();
+    let journal = options().max_record_len(0).open(&path).unwrap();
+    assert_eq!(journal.append(b"").unwrap(), 1);
+    journal.append(b"x").unwrap_err();
+}
+
+#[test]
+fn locked_names_the_file_and_what_may_hold_it() {
+    let (_dir, path) = place();
+    let _journal = options().open(&path).unwrap();
+    let error = options().open(&path).unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains(path.to_str().unwrap()), "{words}");
+    assert!(words.contains("Reader") && words.contains("Snapshot") && words.contains("RecordRef"), "{words}");
+    assert_eq!(kind(error), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_checksum_that_does_not_match_is_corrupt_and_says_where() {
+    let (_dir, path) = place();
+    let journal = options().open(&path).unwrap();
+    journal.append_batch(["first", "second", "third"]).unwrap();
+    journal.sync().unwrap();
+    let at = journal.data_range(2).unwrap().start;
+    // The same length, so the map stays whole; what it shows is no longer what was appended.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"S", at).unwrap();
+    let mut buf = b"old".to_vec();
+    for error in [
+        journal.read(2).unwrap_err(),
+        journal.read_into(2, &mut buf).unwrap_err(),
+        journal.read_ref(2).unwrap().verify().unwrap_err(),
+    ] {
+        let words = error.to_string();
+        let Error::Corrupt { path: named, offset, index, .. } = &error else { panic!("{words}") };
+        assert_eq!((named, *offset, *index), (&path, at - 16, 2));
+        assert!(words.contains(path.to_str().unwrap()) && words.contains("record 2"), "{words}");
+        assert_eq!(kind(error), ErrorKind::InvalidData);
+    }
+    assert!(buf.is_empty());
+    assert_eq!(journal.read(3).unwrap(), b"third");
+    assert_eq!(journal.snapshot().get(2), Some(&b"Second"[..]), "this one is not checked");
+}
+
+#[test]
+fn poisoned_tells_the_first_failure_and_has_its_kind() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options().seam(faults.clone()).open(&path).unwrap();
+    journal.append(b"a").unwrap();
+    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    journal.sync().unwrap_err();
+    let error = journal.append(b"b").unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains("reopen") && words.contains(path.to_str().unwrap()), "{words}");
+    let Error::Poisoned { first } = &error else { panic!("{words}") };
+    assert!(matches!(&**first, Error::Io { op: "sync", .. }), "{first}");
+    let from_system = io::Error::from_raw_os_error(EIO).kind();
+    assert_eq!(kind(error), from_system);
+}
+
+#[test]
+fn readers_active_says_how_much_is_held_and_what_stood_in_the_way() {
+    let (_dir, path) = place();
+    let journal = options().preserve_limit(100).open(&path).unwrap();
+    journal.append_batch(vec![payload(1, 1000); 10]).unwrap();
+    let snapshot = journal.snapshot();
+    journal.truncate_back(9).unwrap_err();
+    let error = journal.truncate_back(1).unwrap_err();
+    let words = error.to_string();
+    assert!(matches!(error, Error::ReadersActive { held_bytes: 101.., .. }), "{words}");
+    assert!(words.contains("preserve_limit"), "{words}");
+    assert_eq!(kind(error), ErrorKind::ResourceBusy);
+    assert_eq!((journal.last_index(), snapshot.last_index()), (10, 10), "nothing has changed");
+    drop(snapshot);
+    journal.truncate_back(1).unwrap();
+}
+
+#[test]
+fn the_other_errors_have_a_kind_too() {
+    let path = std::path::PathBuf::from("/some/journal");
+    assert_eq!(kind(Error::NotAJournal { path: path.clone() }), ErrorKind::InvalidData);
+    let what = "a flag of a newer version at offset 0".to_owned();
+    assert_eq!(kind(Error::UnsupportedFormat { path: path.clone(), what }), ErrorKind::Unsupported);
+    assert_eq!(kind(Error::Closed), ErrorKind::BrokenPipe);
+    assert_eq!(kind(Error::Stopped), ErrorKind::Interrupted);
+    assert_eq!(Error::NotAJournal { path }.to_string(), "/some/journal is not a journal");
+}
+
+#[test]
+fn errors_go_through_the_question_mark_and_across_threads() {
+    fn in_io(path: &std::path::Path) -> io::Result<u64> {
+        Ok(Options::new().create(false).open(path)?.last_index())
+    }
+    fn assert_send_sync<T: Send + Sync + std::error::Error + 'static>() {}
+    assert_send_sync::<Error>();
+    let (_dir, path) = place();
+    assert_eq!(in_io(&path).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn options_show_themselves() {
+    let mut options = options();
+    options.on_progress(|_| ControlFlow::Continue(()));
+    let words = format!("{options:?}");
+    assert!(
+        words.contains("OnDemand") && words.contains("4096") && words.contains("on_progress: true"),
+        "{words}"
+    );
+}
