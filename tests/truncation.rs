@@ -619,9 +619,8 @@ fn assert_poisoned(scene: Scene, snapshot: &Snapshot, n: usize, when: &str) {
     eprintln!("{when}: poisoned, serves {served}");
     assert!(served == n || served == 8, "{when}: serves up to {served}");
     assert!(matches!(reader.status(), ReaderStatus::Poisoned(_)));
-    for at in 0..records.len() {
-        let (n, payload) = (at as u64 + 1, &records[at]);
-        if at < served {
+    for (n, payload) in (1..).zip(&records) {
+        if n <= served as u64 {
             assert_eq!(reader.get(n), Some(&payload[..]));
             assert_eq!(journal.read(n).unwrap(), *payload);
         } else {
