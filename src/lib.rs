@@ -92,6 +92,7 @@
 compile_error!("wally maps whole journals and needs a 64-bit target");
 
 mod batch;
+mod checks;
 mod classify;
 mod commit;
 mod cut;

@@ -491,7 +491,7 @@ fn sequence(scene: &Scene, n: u64, intent: Option<u64>) -> Vec<Call> {
         let seal = seal(start, end - start - 16, crc, flags);
         calls.extend([wrote(start + 12, seal.to_le_bytes().to_vec()), Call::Sync]);
     }
-    calls.extend([Call::Truncate(end), wrote(end, mark(end, end)), Call::Sync]);
+    calls.extend([Call::Truncate(end), Call::Sync, wrote(end, mark(end, end)), Call::Sync]);
     calls
 }
 
@@ -518,7 +518,7 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
     let (at, end) = (4 * scene.block(), scene.extent(7).1);
     scene.journal.truncate_back(7).unwrap();
     let expected =
-        [wrote(at, mark(at, end)), Call::Sync, Call::Truncate(end), wrote(end, mark(end, end)), Call::Sync];
+        [wrote(at, mark(at, end)), Call::Sync, Call::Truncate(end), Call::Sync, wrote(end, mark(end, end)), Call::Sync];
     assert_eq!(scene.script.take(), expected);
 }
 
