@@ -31,6 +31,7 @@ pub(crate) struct Target {
 /// A failed write under `SyncPolicy::Always` dropped what was staged.
 #[derive(Debug)]
 struct Dropped {
+    generation: u64,
     stage: u64,
     /// The last record that stayed.
     kept: u64,
@@ -186,7 +187,9 @@ impl Commit {
     /// The records staged after `kept` were dropped; `waiting` appends have to hear of it.
     pub(crate) fn dropped(&self, _: &Slot<'_>, stage: u64, kept: u64, waiting: u64, error: Error) {
         if waiting > 0 {
-            self.state.lock().dropped.push_back(Dropped { stage, kept, waiting, error });
+            let mut state = self.state.lock();
+            let generation = state.generation;
+            state.dropped.push_back(Dropped { generation, stage, kept, waiting, error });
         }
     }
 
@@ -201,21 +204,24 @@ impl Commit {
 impl State {
     /// What became of `target`, if that is decided.
     fn verdict(&mut self, target: Target) -> Option<Result<()>> {
-        // Since the generation that is settled, no record below the durable point changed its index.
-        if target.generation < self.settled || target.index <= self.durable.index {
-            return Some(Ok(()));
-        }
-        let dropped = self.dropped.iter_mut();
-        if let Some(stage) = target.stage
-            && let Some((at, dropped)) =
-                dropped.enumerate().find(|(_, d)| d.stage == stage && d.kept < target.index)
-        {
+        // First of all, since other records may have taken the indexes of those that were dropped, and be durable or
+        // cut by now. A stage goes on in a new generation, so its number alone does not tell which records were meant.
+        let dropped = self.dropped.iter_mut().enumerate().find(|(_, dropped)| {
+            dropped.generation == target.generation
+                && Some(dropped.stage) == target.stage
+                && dropped.kept < target.index
+        });
+        if let Some((at, dropped)) = dropped {
             let error = dropped.error.again();
             dropped.waiting -= 1;
             if dropped.waiting == 0 {
                 self.dropped.remove(at);
             }
             return Some(Err(error));
+        }
+        // Since the generation that is settled, no record below the durable point changed its index.
+        if target.generation < self.settled || target.index <= self.durable.index {
+            return Some(Ok(()));
         }
         let first = Arc::clone(self.failure.as_ref()?);
         Some(Err(Error::Poisoned { first }))
@@ -288,6 +294,31 @@ mod tests {
             Ok(())
         };
         commit.wait(next, lead).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_append_hears_of_it_even_if_its_index_is_taken_and_durable_or_cut_by_now() {
+        let commit = Commit::new(Watermark { index: 1, bytes: 20 });
+        let slot = commit.take();
+        commit.dropped(&slot, 0, 1, 2, failure());
+        commit.acknowledge(&slot, 0, Watermark { index: 2, bytes: 40 });
+        drop(slot);
+        commit.wait(target(2), |_| unreachable!("dropped")).unwrap_err();
+        commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
+        commit.wait(target(3), |_| unreachable!("dropped")).unwrap_err();
+        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+    }
+
+    #[test]
+    fn a_drop_in_a_new_generation_is_not_told_to_appends_of_the_old_one() {
+        let commit = Commit::new(Watermark::default());
+        let slot = commit.take();
+        commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
+        commit.dropped(&slot, 0, 1, 1, failure());
+        drop(slot);
+        commit.wait(target(7), |_| unreachable!("settled")).unwrap();
+        let dropped = Target { generation: 1, ..target(2) };
+        commit.wait(dropped, |_| unreachable!("dropped")).unwrap_err();
     }
 
     #[test]
