@@ -11,7 +11,7 @@ use crate::options::IndexMode;
 use crate::sync::{Arc, AtomicU32, AtomicU64, OnceLock, Ordering};
 
 /// Entries of a chunk. The models have small ones, so that a few records cross every boundary.
-const CHUNK: usize = if cfg!(loom) { 2 } else { 4096 };
+const CHUNK: usize = if cfg!(loom) { 3 } else { 4096 };
 
 /// Chunks of the first shelf; each further shelf is twice as large. A shelf never moves.
 const FIRST_SHELF: u64 = if cfg!(loom) { 1 } else { 64 };
