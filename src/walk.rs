@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::classify::{Mark, Ruling};
 use crate::error::{Error, Result};
 use crate::file::open_read_only;
-use crate::format::{HEADER_LEN, Header};
+use crate::format::{HEADER_LEN, Header, Sealed};
 use crate::inspect::{Inspection, LOOK_AGAIN, LOOKS, inspect};
 use crate::options::{Format, IndexMode};
 use crate::recovery::{corrupt, newer, not_a_journal};
@@ -175,8 +175,33 @@ impl Walk {
         if let Told::As(format) = told {
             let index = begin(source, format, IndexMode::Scan, self.tail.len)?;
             self.next = Place { offset: index.end(), index: index.last().saturating_add(1) };
+            if let Some(mark) = self.tail.mark.filter(|mark| mark.end < mark.offset)
+                && !self.cuts(format, mark)?
+            {
+                self.tail.mark = None;
+            }
         }
         Ok(told)
+    }
+
+    /// Whether a mark tells of a truncation of this journal, found out by going on to where its records end.
+    fn cuts(&mut self, format: Format, mark: Mark) -> Result<bool> {
+        let mut x = self.next.offset;
+        while x <= mark.offset {
+            match self.record(format, x, None)? {
+                Some((_, end)) => x = end,
+                None => return self.stands(mark, x),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a mark counts if the records end at `x`: it does not within the payload of one of them, nor behind what
+    /// a newer version wrote.
+    fn stands(&self, mark: Mark, x: u64) -> Result<bool> {
+        let header = Source::new(&self.file, &self.path).header_at(x)?;
+        let newer = header.and_then(|header| header.unseal(x)) == Some(Sealed::Newer);
+        Ok(mark.offset >= x && !newer)
     }
 
     /// Whether a truncation that was begun, and is not finished, ends the journal here.
@@ -260,6 +285,11 @@ impl Walk {
         }
         self.window.forget();
         self.tail = Tail::of(source, len)?;
+        if let Some(mark) = self.tail.mark
+            && !self.stands(mark, x.offset)?
+        {
+            self.tail.mark = None;
+        }
         // Someone may be writing here: only what stands still is called damaged.
         let still = self.still.take().filter(|still| still.x == x && still.tail == self.tail);
         let still = match still {
