@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 mod common;
 
 #[path = "../fuzz/src/lib.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod fuzz;
 
 /// Runs each input of a target, and tells which one failed.

@@ -85,17 +85,19 @@ pub struct Decoded {
 
 pub fn header(file: &[u8], at: usize) -> Option<Header> {
     let bytes = file.get(at..at.checked_add(16)?)?;
-    let number =
-        |range: Range<usize>| bytes[range].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
-    Some(Header { len: number(0..8), crc: number(8..12) as u32, seal: number(12..16) as u32 })
+    Some(Header {
+        len: u64::from_le_bytes(bytes[..8].try_into().unwrap()),
+        crc: u32::from_le_bytes(bytes[8..12].try_into().unwrap()),
+        seal: u32::from_le_bytes(bytes[12..].try_into().unwrap()),
+    })
 }
 
 /// The seal of a header at `at` whose low byte is `low`.
 pub fn seal(at: u64, len: u64, crc: u32, low: u8) -> u32 {
-    let mut covered = at.to_le_bytes().to_vec();
-    covered.extend(len.to_le_bytes());
-    covered.extend(crc.to_le_bytes());
-    covered.push(low);
+    let mut covered = [low; 21];
+    covered[..8].copy_from_slice(&at.to_le_bytes());
+    covered[8..16].copy_from_slice(&len.to_le_bytes());
+    covered[16..20].copy_from_slice(&crc.to_le_bytes());
     crc32fast::hash(&covered) >> 8 << 8 | u32::from(low)
 }
 
@@ -156,7 +158,8 @@ fn gap(file: &[u8]) -> Option<(usize, u64)> {
 
 /// The valid mark: where it is, and T.
 pub fn mark(file: &[u8]) -> Option<(usize, usize)> {
-    let at = (0..file.len()).rfind(|&at| kind_at(file, at) == Some(Kind::Mark))?;
+    let at = (0..file.len())
+        .rfind(|&at| file.get(at + 12) == Some(&17) && kind_at(file, at) == Some(Kind::Mark))?;
     let zeros = file[at + 16..].iter().all(|&byte| byte == 0);
     zeros.then(|| (at, header(file, at).unwrap().len as usize))
 }

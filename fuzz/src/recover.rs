@@ -59,7 +59,8 @@ pub fn check(file: &[u8], way: Way, folder: &Path) {
 
     let form = if way.format == Format::Sealed { Form::Sealed } else { Form::Reference };
     let insist = form == Form::Reference && way.policy == Recovery::FirstInvalid;
-    open(&path, file, way, &decode(file, form, insist));
+    let opened = if form == Form::Sealed { seen } else { decode(file, form, insist) };
+    open(&path, file, way, &opened);
     for entry in fs::read_dir(folder).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
