@@ -268,6 +268,8 @@ impl Walk {
         while end > self.whole_to && continued(header) && Some(end) != cut && self.unsealed_at.is_none() {
             match self.record(format, end, None)? {
                 Some((next, next_end)) => (header, end) = (next, next_end),
+                // A truncation ended here, and only the seal still tells of a batch.
+                None if self.tail.mark == Some(Mark { offset: end, end }) => break,
                 None => return Ok(Err((end, records))),
             }
             records += 1;
