@@ -12,8 +12,9 @@ use crate::scan::{Orders, scan};
 use crate::source::{Source, Ticker};
 use crate::survey::Survey;
 
-/// How long a place that looks damaged is given to change: someone may be writing there.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// How long a place that looks damaged is given to change: someone may be writing there. Nobody is under a fuzzer,
+/// which would do nothing but wait.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(if cfg!(fuzzing) { 0 } else { 25 });
 
 /// How many looks in a row have to see the same.
 pub(crate) const LOOKS: u32 = 2;
