@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 1 | X = 0, no check holds there, no valid sealed header anywhere | not a journal |
 //! | 2 | a check holds at X and a bit that this version keeps 0 is set | of a newer version |
-//! | 3 | a valid `MARK(T)` at X or beyond, and T is a boundary up to X, or the end of the record at X, which is whole but for its seal | at X = T: clean; else a truncation to finish at T |
+//! | 3 | a valid `MARK(T)` at X or beyond, and T is a boundary up to X, or the end of the record at X, which is not the first and is whole but for its seal | at X = T: clean; else a truncation to finish at T |
 //! | 4 | sealed, X = 0, and no record or mark begins there (the first sector is never torn) | corrupt |
 //! | 5 | sealed: a whole record with `BARRIER`, or a mark of a place beyond X, lies beyond X | corrupt |
 //! | 6 | sealed: only zeros from X on, outside a batch | room ahead |
@@ -213,8 +213,10 @@ fn truncation(facts: &Facts, mark: Mark) -> Option<Ruling> {
         });
         return Some(Ruling::Truncated { end: passed.at, reseal });
     }
-    let header = facts.header.filter(|_| facts.unsealed)?;
     let offset = facts.x.offset;
+    // The first sector is never torn, so no seal is being written anew there; and what lost its seal there may have been
+    // a gap, which must not come back as a record.
+    let header = facts.header.filter(|_| facts.unsealed && offset > 0)?;
     let flags = match header.flags() {
         flags @ (1 | 3 | 5 | 7) => flags & !flag::CONTINUED,
         // The flags themselves are torn. Without BARRIER the seal proves less, never anything false.

@@ -77,7 +77,28 @@ impl Log {
     /// Nothing more is acknowledged on this handle: the system may now call pages clean that never reached the disk.
     /// Readers get a view that ends at the durable point, what they hold is preserved, and the file is cut there if
     /// that is possible. Returns the error to tell.
-    pub(crate) fn poison(&self, slot: &Slot<'_>, mut writer: MutexGuard<'_, Writer>, error: Error) -> Error {
+    pub(crate) fn poison(&self, slot: &Slot<'_>, writer: MutexGuard<'_, Writer>, error: Error) -> Error {
+        self.poison_and(true, slot, writer, error)
+    }
+
+    /// As [`poison`](Self::poison), but the file is left as it is, for the next open to decide by: what ends at the durable
+    /// point may still say that its batch goes on behind it.
+    pub(crate) fn poison_uncut(
+        &self,
+        slot: &Slot<'_>,
+        writer: MutexGuard<'_, Writer>,
+        error: Error,
+    ) -> Error {
+        self.poison_and(false, slot, writer, error)
+    }
+
+    fn poison_and(
+        &self,
+        cut: bool,
+        slot: &Slot<'_>,
+        mut writer: MutexGuard<'_, Writer>,
+        error: Error,
+    ) -> Error {
         if let Some(first) = &writer.failure {
             return Error::Poisoned { first: Arc::clone(first) };
         }
@@ -97,7 +118,7 @@ impl Log {
         writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
         self.set_appended(durable.index);
         // Without a map of its own the new view shows the old one's pages, which then have to stay.
-        if mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
+        if cut && mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
             // Best effort: the handle is of no more use, and the next open decides by what it finds.
             let _ = take_off(&self.file, self.format, durable.bytes);
         }

@@ -67,13 +67,17 @@ impl Log {
         }
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
+        let mut stuck = false;
         let done = match self.announce(end.bytes, old_end.bytes, kept) {
             Ok(()) => cut(&self.file, self.format, end.bytes),
             Err(Announce::Undone(error)) => {
                 self.undo(&slot, writer, (spare, old_index, old_end));
                 return Err(error);
             }
-            Err(Announce::Stuck(error)) => Err(error),
+            Err(Announce::Stuck(error)) => {
+                stuck = true;
+                Err(error)
+            }
         };
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
         writer.committed = end;
@@ -84,6 +88,8 @@ impl Log {
                 writer.barrier = end.bytes;
                 Ok(())
             }
+            // The last record that stays may not have left its batch: cut there, it would be lost with it.
+            Err(error) if stuck => Err(self.poison_uncut(&slot, writer, error)),
             Err(error) => Err(self.poison(&slot, writer, error)),
         }
     }

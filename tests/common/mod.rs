@@ -5,6 +5,7 @@ pub mod built;
 pub mod content;
 pub mod disk;
 pub mod faults;
+pub mod oracle;
 pub mod rng;
 pub mod script;
 

@@ -1,0 +1,124 @@
+//! P1, P5 and P6 on a real file system: a small ext4 on a loop device is imaged, again and again, while a journal is
+//! written on it; mounting a copy replays the file system's own journal as after a power cut, and what is in it has to be a
+//! prefix that holds all that was durable when the copy was made.
+//!
+//! The disk under the loop device has what the kernel wrote back so far, in an order of its own, which neither the recorded
+//! writes of `crash.rs` nor a killed process show. Needs root, a loop device and mkfs.ext4; without them it says so and
+//! passes. `WALLY_EXT4` sets how many images are made.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::rng::Rng;
+use wally::{Options, SyncPolicy};
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    let done = Command::new(program).args(args).output().map_err(|error| format!("{program}: {error}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr).trim()))
+}
+
+/// An image that is mounted until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(image: &Path, at: &Path, options: &str) -> Result<Self, String> {
+        std::fs::create_dir_all(at).unwrap();
+        run("mount", &["-t", "ext4", "-o", options, image.to_str().unwrap(), at.to_str().unwrap()])?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = run("umount", &[self.0.to_str().unwrap()]) {
+            eprintln!("left mounted: {error}");
+        }
+    }
+}
+
+/// Writes the pages of a file back without making them durable: their blocks then reach the disk before the size does.
+fn write_back(file: &Path) {
+    // sync(1) -d is an fdatasync; dd with nothing to copy and no truncation asks for the write-back alone.
+    let path = format!("of={}", file.display());
+    let _ = run("dd", &["if=/dev/null", &path, "count=0", "conv=notrunc", "oflag=nocache"]);
+}
+
+#[test]
+fn a_real_file_system_loses_power() {
+    let images = std::env::var("WALLY_EXT4").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let dir = common::fast_dir();
+    let image = dir.path().join("image");
+    let made = std::fs::File::create(&image).and_then(|file| file.set_len(24 << 20)).map_err(|e| e.to_string());
+    let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
+    // Its journal commits only when it has to.
+    let mounted =
+        made.and_then(|()| Mounted::new(&image, &dir.path().join("live"), "loop,commit=300,noauto_da_alloc"));
+    let live = match mounted {
+        Ok(live) => live,
+        Err(why) => {
+            println!("skipped: no loop-mounted ext4 here: {why}");
+            return;
+        }
+    };
+    let path = live.0.join("journal");
+    let journal = Options::new().sync(SyncPolicy::OnDemand).buffer_size(8192).open(&path).unwrap();
+    let rng = &mut Rng::new(4);
+    let mut records: Vec<Vec<u8>> = Vec::new();
+    let (mut durable, mut found_beyond) = (0, 0);
+    for at in 0..images {
+        let mut cut = None;
+        for _ in 0..rng.range(1, 12) {
+            match rng.below(12) {
+                0..=6 => {
+                    let len = [0, 40, 600, 5000][rng.below(4)];
+                    records.push(rng.bytes(len));
+                    journal.append(records.last().unwrap()).unwrap();
+                }
+                7..=8 => {
+                    let batch: Vec<_> = (0..rng.range(2, 6)).map(|_| rng.bytes(700)).collect();
+                    journal.append_batch(&batch).unwrap();
+                    records.extend(batch);
+                }
+                9 => journal.flush().unwrap(),
+                10 => {
+                    journal.sync().unwrap();
+                    durable = records.len();
+                }
+                _ => {
+                    let keep = records.len() - rng.below(records.len().min(6) + 1);
+                    journal.truncate_back(keep as u64).unwrap();
+                    records.truncate(keep);
+                    durable = keep;
+                    cut = Some(keep);
+                }
+            }
+        }
+        let _ = cut;
+        journal.flush().unwrap();
+        if rng.below(3) > 0 {
+            write_back(&path);
+        }
+        // What the loop device has been given is in the image file, and nothing else.
+        let copy = dir.path().join("copy");
+        std::fs::copy(&image, &copy).unwrap();
+        let after = Mounted::new(&copy, &dir.path().join("after"), "loop").unwrap();
+        let left = after.0.join("journal");
+        let reopened = Options::new().sync(SyncPolicy::OnDemand).create(false).open(&left);
+        let reopened = reopened.unwrap_or_else(|error| panic!("image {at}: {error}"));
+        let found = reopened.last_index() as usize;
+        assert!(found >= durable, "image {at}: {found} records, {durable} were durable");
+        assert!(found <= records.len(), "image {at}: {found} records of {}", records.len());
+        for (n, record) in (1..).zip(&records[..found]) {
+            assert_eq!(reopened.read(n).unwrap(), *record, "image {at}: record {n}");
+        }
+        found_beyond += found - durable;
+        reopened.close().unwrap();
+    }
+    journal.close().unwrap();
+    println!("{images} images, {found_beyond} records beyond the durable ones in them");
+}
