@@ -66,6 +66,8 @@ struct Fault {
     kind: Option<Kind>,
     answer: Answer,
     for_ever: bool,
+    /// The disk is full at the next write: a part of what the call before it was given is in.
+    then_full: bool,
 }
 
 impl Fault {
@@ -77,6 +79,7 @@ impl Fault {
             kind: None,
             answer: Answer::Proceed,
             for_ever: false,
+            then_full: false,
         }
     }
 }
@@ -86,6 +89,9 @@ impl Seam for Fault {
         let (call, kind) = (self.calls.fetch_add(1, Ordering::Relaxed), Kind::of(role, op));
         self.seen.lock().unwrap().push(kind);
         let hit = call == self.at || (self.for_ever && call > self.at && self.kind == Some(kind));
+        if self.then_full && call == self.at + 1 && kind == Kind::Write {
+            return Answer::Fail(ENOSPC);
+        }
         if hit { self.answer } else { Answer::Proceed }
     }
 }
@@ -258,6 +264,14 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
     model.hold(&journal);
     let synced = journal.sync();
     model.sync(&journal, synced);
+    // If the first two of these get in and are refused, the second must not come back behind one as long as the first.
+    model.append(&journal, always, &[10, 20, 5000]);
+    model.append(&journal, always, &[10]);
+    let flushed = journal.flush();
+    if let Err(error) = flushed {
+        model.fail(&journal, &error);
+    }
+    image(path, model, fault);
     model.append(&journal, always, &[3000, 4000, 20]);
     let wanted = model.records.len() as u64;
     if !model.poisoned {
@@ -313,6 +327,13 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
     }
 }
 
+/// Opens a copy of the file as it is now, as if the process had been killed.
+fn image(path: &Path, model: &Model, fault: &Fault) {
+    let copy = path.with_extension("copy");
+    std::fs::copy(path, &copy).unwrap();
+    reopen(&copy, model, fault);
+}
+
 /// Opens without faults: what is there has to fit the model.
 fn reopen(path: &Path, model: &Model, fault: &Fault) {
     let journal = match Options::new().sync(SyncPolicy::OnDemand).create(false).open(path) {
@@ -357,8 +378,8 @@ fn sweep(policy: SyncPolicy, format: Format) {
         runs += 1;
         let path = dir.path().join(format!("j{runs}"));
         let what = format!(
-            "{policy:?} {format:?}: call {} ({:?}) answered {:?}, for ever: {}",
-            fault.at, fault.kind, fault.answer, fault.for_ever
+            "{policy:?} {format:?}: call {} ({:?}) answered {:?}, for ever: {}, then full: {}",
+            fault.at, fault.kind, fault.answer, fault.for_ever, fault.then_full
         );
         let done = std::panic::catch_unwind(|| {
             let mut model = Model::default();
@@ -374,10 +395,15 @@ fn sweep(policy: SyncPolicy, format: Format) {
         fault
     };
     let calls = run(Fault::none()).seen.lock().unwrap().clone();
-    for kind in [Kind::Write, Kind::Sync, Kind::SyncDirectory, Kind::Truncate, Kind::Map] {
+    for kind in [Kind::Write, Kind::Sync, Kind::SyncDirectory, Kind::Truncate, Kind::Map, Kind::Preserve] {
         assert!(calls.contains(&kind), "the scenario has no {kind:?}");
     }
     for (at, &kind) in calls.iter().enumerate() {
+        if kind == Kind::Write {
+            for answer in [Answer::Short(30), Answer::Short(700)] {
+                run(Fault { at, kind: Some(kind), answer, then_full: true, ..Fault::none() });
+            }
+        }
         for &answer in kind.faults() {
             for for_ever in [false, true] {
                 // A call that is interrupted for ever is tried for ever.

@@ -3,9 +3,10 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 
 use common::faults::{Faults, Kind};
+use wally::seam::{Op, Role, Seam, Verdict};
 use wally::{Journal, Options, SyncPolicy};
 
 fn ten_records(path: &std::path::Path, faults: &Arc<Faults>) -> Journal {
@@ -44,18 +45,67 @@ fn a_sync_does_not_acknowledge_what_was_committed_after_it_began() {
     assert_eq!((journal.committed_index(), journal.durable_index()), (15, 10));
 }
 
+/// Holds the first sync of the journal until it is told to let it go; later ones go through. Remembers what completed.
+#[derive(Default)]
+struct First {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    armed: bool,
+    holding: bool,
+    seen: Vec<Kind>,
+}
+
+impl First {
+    fn until<'a>(&self, mut state: MutexGuard<'a, State>, done: impl Fn(&State) -> bool) -> MutexGuard<'a, State> {
+        while !done(&state) {
+            state = self.changed.wait(state).unwrap();
+        }
+        state
+    }
+}
+
+impl Seam for First {
+    fn before(&self, role: Role, op: &Op<'_>) -> Verdict {
+        let mut state = self.state.lock().unwrap();
+        if role == Role::Journal && state.armed && matches!(op, Op::Sync) {
+            (state.armed, state.holding) = (false, true);
+            self.changed.notify_all();
+            drop(self.until(state, |state| !state.holding));
+        }
+        Verdict::Proceed
+    }
+
+    fn after(&self, _: Role, op: &Op<'_>, _: Option<usize>) {
+        let kind = match op {
+            Op::Sync => Kind::Sync,
+            Op::Truncate { len } => Kind::Truncate { len: *len },
+            Op::Write { offset, .. } => Kind::Write { offset: *offset, len: 0, head: Vec::new() },
+            Op::Map { .. } | Op::Preserve { .. } => return,
+        };
+        self.state.lock().unwrap().seen.push(kind);
+    }
+}
+
 #[test]
 fn a_truncation_waits_for_the_sync_in_flight_and_what_follows_it_is_not_acknowledged() {
     for round in 0..20 {
         let (_dir, path) = common::place_in_memory();
-        let faults = Faults::new();
-        let journal = ten_records(&path, &faults);
-        faults.hold_syncs();
-        faults.take();
+        let first = Arc::new(First::default());
+        let journal = Options::new().sync(SyncPolicy::OnDemand).seam(first.clone()).open(&path).unwrap();
+        for n in 0..10 {
+            journal.append(&common::payload(n, 300)).unwrap();
+        }
+        journal.flush().unwrap();
+        let mut state = first.state.lock().unwrap();
+        (state.armed, state.seen) = (true, Vec::new());
         std::thread::scope(|scope| {
             let syncing = scope.spawn(|| journal.sync());
-            faults.wait_held();
-            let (begun, begins) = std::sync::mpsc::channel();
+            drop(first.until(state, |state| state.holding));
+            let (begun, begins) = mpsc::channel();
             let journal = &journal;
             let cutting = scope.spawn(move || {
                 begun.send(()).unwrap();
@@ -66,22 +116,23 @@ fn a_truncation_waits_for_the_sync_in_flight_and_what_follows_it_is_not_acknowle
                 journal.flush().unwrap();
             });
             begins.recv().unwrap();
-            // Whether it has come to wait for the slot by now or not, nothing is durable yet and nothing is cut.
-            for _ in 0..round * 10 {
+            // Whether it has come to wait for the slot by now or not, nothing is durable yet and nothing is cut. Time for
+            // one that does not wait to be seen.
+            for _ in 0..round * 100 {
                 std::thread::yield_now();
             }
             assert_eq!((journal.last_index(), journal.durable_index()), (10, 0));
-            faults.release_syncs();
+            let mut state = first.state.lock().unwrap();
+            assert_eq!(state.seen, [], "while a sync was in flight");
+            state.holding = false;
+            drop(state);
+            first.changed.notify_all();
             cutting.join().unwrap();
             syncing.join().unwrap().unwrap();
         });
         // The five are where others were when the sync began.
         assert_eq!((journal.last_index(), journal.durable_index()), (6, 1));
-        let seen = faults.take();
-        let first = |wanted: &dyn Fn(&Kind) -> bool| seen.iter().position(|seen| wanted(&seen.kind));
-        let (synced, touched) =
-            (first(&|kind| *kind == Kind::Sync), first(&|kind| !matches!(kind, Kind::Sync | Kind::Map { .. })));
-        assert!(synced < touched, "{seen:?}");
+        assert_eq!(first.state.lock().unwrap().seen.first(), Some(&Kind::Sync));
         journal.sync().unwrap();
         assert_eq!(journal.durable_index(), 6);
         journal.close().unwrap();
