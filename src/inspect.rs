@@ -144,7 +144,8 @@ fn report(survey: &Survey) -> Inspection {
     let damage = if truncated { end } else { x };
     let ruled = survey.ruled.filter(|_| state != State::NotAJournal);
     let mut beyond = ruled.filter(|_| !clean).map(|ruled| ruled.beyond()).unwrap_or_default();
-    beyond.records = beyond.records.saturating_add(x.index.saturating_sub(damage.index));
+    let cut_from = damage.index.max(index.index().first());
+    beyond.records = beyond.records.saturating_add(x.index.saturating_sub(cut_from));
     let first_index = if end.offset == 0 { 1 } else { index.index().first() };
     let last_index = end.index.saturating_sub(1);
     Inspection {

@@ -53,7 +53,8 @@ fn a_real_file_system_loses_power() {
     let images = std::env::var("WALLY_EXT4").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let dir = common::fast_dir();
     let image = dir.path().join("image");
-    let made = std::fs::File::create(&image).and_then(|file| file.set_len(24 << 20)).map_err(|e| e.to_string());
+    let made =
+        std::fs::File::create(&image).and_then(|file| file.set_len(24 << 20)).map_err(|e| e.to_string());
     let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
     // Its journal commits only when it has to.
     let mounted =

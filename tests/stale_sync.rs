@@ -60,7 +60,11 @@ struct State {
 }
 
 impl First {
-    fn until<'a>(&self, mut state: MutexGuard<'a, State>, done: impl Fn(&State) -> bool) -> MutexGuard<'a, State> {
+    fn until<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
         while !done(&state) {
             state = self.changed.wait(state).unwrap();
         }

@@ -97,9 +97,9 @@ fn inspect(path: &Path, decoded: &Decoded) {
     assert_eq!(inspection, Walk::inspect(path).unwrap());
     let context = format!("{inspection:?}: {decoded:?}");
     let state = match decoded.ruling {
-        Ruling::New | Ruling::Clean | Ruling::Truncated => State::Clean,
+        Ruling::New | Ruling::Clean => State::Clean,
         Ruling::Torn if decoded.unsure && inspection.state == State::Corrupt => State::Corrupt,
-        Ruling::Torn => State::Torn,
+        Ruling::Torn | Ruling::Truncated => State::Torn,
         Ruling::Corrupt => State::Corrupt,
         Ruling::NotAJournal => State::NotAJournal,
         Ruling::Newer => State::Unsupported,
@@ -110,7 +110,8 @@ fn inspect(path: &Path, decoded: &Decoded) {
     assert_eq!(inspection.records, decoded.records.len() as u64, "{context}");
     assert_eq!(inspection.first_index, decoded.first, "{context}");
     assert_eq!(inspection.last_index, decoded.first - 1 + inspection.records, "{context}");
-    let damage = (state != State::Clean).then_some(decoded.x as u64);
+    let at = if decoded.ruling == Ruling::Truncated { decoded.end } else { decoded.x };
+    let damage = (state != State::Clean).then_some(at as u64);
     assert_eq!(inspection.damage_offset, damage, "{context}");
 }
 
