@@ -252,8 +252,8 @@ impl Bench {
 
     /// Writes the file and opens it in every way; `read` for those who only read, too.
     fn check(&mut self, file: &[u8], read: bool, dice: usize) -> Result<(), String> {
-        self.reopen = everything() || dice % 5 == 0;
-        let policies = if everything() || dice % 3 == 0 { &POLICIES[..] } else { &POLICIES[..1] };
+        self.reopen = everything() || dice.is_multiple_of(5);
+        let policies = if everything() || dice.is_multiple_of(3) { &POLICIES[..] } else { &POLICIES[..1] };
         let found = oracle::judge(file, Kind::Sealed, false);
         for &policy in policies {
             self.opened(file, &found, Kind::Sealed, policy).map_err(|what| format!("{policy:?}: {what}"))?;
@@ -491,7 +491,7 @@ fn sweep(every: usize, changes: impl Fn(&Subject) -> Vec<(String, Vec<u8>)> + Sy
                 let mut bench = Bench::new();
                 while let Some((subject, (what, file))) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let dice = Rng::new(file.len() as u64 ^ u64::from(crc32fast::hash(file))).below(1 << 20);
-                    if let Err(mut error) = bench.check(file, dice / 16 % every == 0, dice) {
+                    if let Err(mut error) = bench.check(file, (dice / 16).is_multiple_of(every), dice) {
                         error.truncate(400);
                         failures.lock().unwrap().push(format!("{}, {what}: {error}", subject.name));
                         bench = Bench::new();
