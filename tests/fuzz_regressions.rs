@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[allow(unreachable_pub)]
 mod common;
 
 #[path = "../fuzz/src/lib.rs"]

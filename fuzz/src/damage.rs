@@ -55,7 +55,7 @@ fn write(input: &mut Input<'_>, format: Format, path: &Path) -> Vec<u8> {
         }
     }
     journal.flush().unwrap();
-    if input.byte() % 2 == 0 {
+    if input.byte().is_multiple_of(2) {
         drop(journal);
         return fs::read(path).unwrap();
     }

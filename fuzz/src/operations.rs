@@ -100,7 +100,7 @@ impl Run<'_> {
         match input.byte() % 32 {
             0..=5 => {
                 let payload = input.payload();
-                self.appended(&[payload.clone()], journal.append(&payload).map(|n| n..=n));
+                self.appended(std::slice::from_ref(&payload), journal.append(&payload).map(|n| n..=n));
             }
             6 | 7 => {
                 let (head, body, tail) = (input.payload(), input.payload(), input.payload());
@@ -178,7 +178,7 @@ impl Run<'_> {
                     }
                 }
                 assert!(matches!(reader.status(), ReaderStatus::Open));
-                if input.byte() % 4 == 0 {
+                if input.byte().is_multiple_of(4) {
                     reader.release();
                 }
             }

@@ -69,8 +69,7 @@ pub fn check(file: &[u8], way: Way, folder: &Path) {
 /// Walk yields the records that an open would keep of a torn file, and ends as the file does.
 fn walk(path: &Path, file: &[u8], decoded: &Decoded) {
     let mut walk = Walk::open(path).unwrap();
-    let mut index = decoded.first;
-    for record in &decoded.records {
+    for (index, record) in (decoded.first..).zip(&decoded.records) {
         let entry = match walk.next() {
             Some(Ok(entry)) => entry,
             other => panic!("walk ended before record {index} with {other:?}: {decoded:?}"),
@@ -78,7 +77,6 @@ fn walk(path: &Path, file: &[u8], decoded: &Decoded) {
         let place = (entry.index, entry.offset, entry.crc);
         assert_eq!(place, (index, record.offset as u64, record.crc), "{decoded:?}");
         assert!(entry.payload == file[record.payload.clone()], "payload of {index}");
-        index += 1;
     }
     match (walk.next(), decoded.ruling) {
         (None, Ruling::New | Ruling::Clean | Ruling::Truncated) => {}
