@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[allow(unreachable_pub)]
 mod common;
 
 #[path = "../fuzz/src/lib.rs"]
