@@ -75,9 +75,10 @@ fn tell(line: &str) {
 }
 
 fn append_for_ever(journal: &Journal, policy: SyncPolicy, rng: &mut Rng) {
-    let mut cuts = journal.last_index().checked_sub(1).map_or(0, |_| {
-        Claim::decode(&journal.read(journal.last_index()).unwrap()).cuts + 1
-    });
+    let mut cuts = journal
+        .last_index()
+        .checked_sub(1)
+        .map_or(0, |_| Claim::decode(&journal.read(journal.last_index()).unwrap()).cuts + 1);
     loop {
         let next = journal.last_index() + 1;
         match rng.below(20) {

@@ -330,7 +330,8 @@ pub fn judge(file: &[u8], asked: Kind, insist: bool) -> Found {
     }
     let done = |mut found: Found, ruling| {
         found.ruling = ruling;
-        let kept = |record: &Record| record.offset < found.end || found.reseal.is_some_and(|r| r.0 == record.offset);
+        let kept =
+            |record: &Record| record.offset < found.end || found.reseal.is_some_and(|r| r.0 == record.offset);
         found.before_x = records.iter().filter(|r| !kept(r)).count();
         found.beyond = beyond.len() + found.before_x;
         found.records = records.iter().filter(|r| kept(r)).cloned().collect();
@@ -370,7 +371,12 @@ pub fn judge(file: &[u8], asked: Kind, insist: bool) -> Found {
             if let Some(last) = ends.map(|i| records[i].offset) {
                 let flags = file[last + 12];
                 if flags & CONTINUED != 0 {
-                    let seal = seal(last, u64_at(file, last).unwrap(), u32_at(file, last + 8).unwrap(), flags & !CONTINUED);
+                    let seal = seal(
+                        last,
+                        u64_at(file, last).unwrap(),
+                        u32_at(file, last + 8).unwrap(),
+                        flags & !CONTINUED,
+                    );
                     found.reseal = Some((last, seal));
                 }
             }
@@ -394,7 +400,8 @@ pub fn judge(file: &[u8], asked: Kind, insist: bool) -> Found {
     let later = mark.filter(|&(_, t)| t > x).map(|(at, _)| at);
     found.proof = barrier.into_iter().chain(later).min();
     // Row 4, with what else makes no sense there.
-    let nonsense = at_x.is_none_or(|flags| !is_record(flags) && !(flags == MARK && u64_at(file, 0) == Some(0)));
+    let nonsense =
+        at_x.is_none_or(|flags| !is_record(flags) && !(flags == MARK && u64_at(file, 0) == Some(0)));
     if x == 0 && nonsense {
         return done(found, Ruling::Corrupt);
     }
