@@ -41,16 +41,16 @@ impl Drop for Mounted {
     }
 }
 
-/// Writes the pages of a file back without making them durable: their blocks then reach the disk before the size does.
+/// Begins to write the pages of a file back, without making them durable: their blocks can then reach the disk before the
+/// size does. dd with nothing to copy and no truncation asks for that alone.
 fn write_back(file: &Path) {
-    // sync(1) -d is an fdatasync; dd with nothing to copy and no truncation asks for the write-back alone.
     let path = format!("of={}", file.display());
     let _ = run("dd", &["if=/dev/null", &path, "count=0", "conv=notrunc", "oflag=nocache"]);
 }
 
 #[test]
 fn a_real_file_system_loses_power() {
-    let images = std::env::var("WALLY_EXT4").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let images = std::env::var("WALLY_EXT4").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let dir = common::fast_dir();
     let image = dir.path().join("image");
     let made =
@@ -72,7 +72,6 @@ fn a_real_file_system_loses_power() {
     let mut records: Vec<Vec<u8>> = Vec::new();
     let (mut durable, mut found_beyond) = (0, 0);
     for at in 0..images {
-        let mut cut = None;
         for _ in 0..rng.range(1, 12) {
             match rng.below(12) {
                 0..=6 => {
@@ -95,14 +94,23 @@ fn a_real_file_system_loses_power() {
                     journal.truncate_back(keep as u64).unwrap();
                     records.truncate(keep);
                     durable = keep;
-                    cut = Some(keep);
                 }
             }
         }
-        let _ = cut;
         journal.flush().unwrap();
-        if rng.below(3) > 0 {
-            write_back(&path);
+        match rng.below(5) {
+            0 => {}
+            1 => {
+                // Another program makes everything durable.
+                let _ = run("sync", &["-f", path.to_str().unwrap()]);
+            }
+            2 | 3 => write_back(&path),
+            _ => {
+                write_back(&path);
+                // The sync of another file commits the file system's journal, with sizes whose blocks were written back.
+                let other = std::fs::File::create(live.0.join("other")).unwrap();
+                other.sync_all().unwrap();
+            }
         }
         // What the loop device has been given is in the image file, and nothing else.
         let copy = dir.path().join("copy");

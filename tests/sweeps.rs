@@ -2,8 +2,9 @@
 //! bytes are inserted and removed, sectors zeroed, things appended, headers forged. An oracle that shares no code with
 //! the library says what each result has to be, under every recovery policy and to those who only read.
 //!
-//! By default the large journals are changed at every place near a header and at some others; `WALLY_SWEEP=all` changes
-//! them everywhere, and makes the forged files 256 MiB long instead of a few.
+//! By default the large journals are changed at every place near a header and at some others, the first and the last
+//! header in every bit, and each result is opened under one policy or all; `WALLY_SWEEP=all` makes every change everywhere,
+//! looks at each in every way, and makes the forged files 256 MiB long instead of a few.
 
 mod common;
 
@@ -521,7 +522,11 @@ fn cut_at_every_length() {
 #[test]
 fn every_byte_flipped_and_every_bit_of_every_header() {
     sweep(8, |s| {
+<<<<<<< HEAD
         let few = [s.headers.first(), s.headers.get(1), s.headers.last()];
+=======
+        let few = [s.headers.first(), s.headers.last()];
+>>>>>>> sweeps
         let headers: Vec<_> =
             if everything() { s.headers.iter().collect() } else { few.into_iter().flatten().collect() };
         let in_header = |at: usize| headers.iter().any(|&&header| (header..header + HEADER).contains(&at));
@@ -543,9 +548,18 @@ fn every_byte_flipped_and_every_bit_of_every_header() {
 #[test]
 fn bytes_inserted_and_removed() {
     sweep(8, |s| {
+<<<<<<< HEAD
         let changes =
             s.places(211).flat_map(|at| [(at, 1, false), (at, 16, false), (at, 1, true), (at, 16, true)]);
+=======
+        let kinds = [(1, false), (16, true), (1, true), (16, false)];
+        let changes = s.places(211).flat_map(|at| kinds.map(|(n, remove)| (at, n, remove)));
+        // One kind at each place, unless all are wanted.
+>>>>>>> sweeps
         changes
+            .enumerate()
+            .filter(|(nth, (at, ..))| everything() || nth % 4 == (at * 7 / 5) % 4)
+            .map(|(_, change)| change)
             .map(|(at, n, remove)| {
                 let (head, tail) = s.file.split_at(at);
                 let new = if remove { Vec::new() } else { vec![(at % 3) as u8 * 0x55; n] };
@@ -672,7 +686,7 @@ fn forged(front: &[u8], len: usize, claim: impl Fn(usize) -> u64, kind: Kind) ->
 /// A search that followed each claim would read this many bytes squared; the verdict has to come all the same.
 #[test]
 fn forged_headers_do_not_make_opening_quadratic() {
-    let len: usize = if everything() { 256 << 20 } else { 4 << 20 };
+    let len: usize = if everything() { 256 << 20 } else { 2 << 20 };
     let dir = common::fast_dir();
     let path = dir.path().join("forged");
     let front = built(Vec::new(), &[(20, 2), (30, 0)]);

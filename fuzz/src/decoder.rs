@@ -335,7 +335,8 @@ pub fn decode(file: &[u8], asked: Form, insist: bool) -> Decoded {
             let reseal = last.continued.then_some((last.offset, low));
             return ruled(3, Ruling::Truncated, t, &found, reseal);
         }
-        if let Some(range) = payload(file, x).filter(|range| range.end == t) {
+        // In the first sector no seal is torn, so one that does not hold at 0 is damage.
+        if let Some(range) = payload(file, x).filter(|range| x > 0 && range.end == t) {
             let Header { crc, seal, .. } = header(file, x).unwrap();
             if crc32fast::hash(&file[range]) == crc {
                 // Flags that make no sense were torn: none then.
