@@ -522,11 +522,7 @@ fn cut_at_every_length() {
 #[test]
 fn every_byte_flipped_and_every_bit_of_every_header() {
     sweep(8, |s| {
-<<<<<<< HEAD
-        let few = [s.headers.first(), s.headers.get(1), s.headers.last()];
-=======
         let few = [s.headers.first(), s.headers.last()];
->>>>>>> sweeps
         let headers: Vec<_> =
             if everything() { s.headers.iter().collect() } else { few.into_iter().flatten().collect() };
         let in_header = |at: usize| headers.iter().any(|&&header| (header..header + HEADER).contains(&at));
@@ -548,14 +544,9 @@ fn every_byte_flipped_and_every_bit_of_every_header() {
 #[test]
 fn bytes_inserted_and_removed() {
     sweep(8, |s| {
-<<<<<<< HEAD
-        let changes =
-            s.places(211).flat_map(|at| [(at, 1, false), (at, 16, false), (at, 1, true), (at, 16, true)]);
-=======
         let kinds = [(1, false), (16, true), (1, true), (16, false)];
         let changes = s.places(211).flat_map(|at| kinds.map(|(n, remove)| (at, n, remove)));
         // One kind at each place, unless all are wanted.
->>>>>>> sweeps
         changes
             .enumerate()
             .filter(|(nth, (at, ..))| everything() || nth % 4 == (at * 7 / 5) % 4)
