@@ -185,6 +185,10 @@ impl Walk {
 
     /// Whether a mark says that the journal ends at `offset`: as it was closed, or as a truncation will leave it.
     fn ends_at(&mut self, format: Format, offset: u64) -> Result<bool> {
+        // A record that is being sealed anew is the last that stays.
+        if self.unsealed_at.is_some_and(|unsealed| unsealed < offset) {
+            return Ok(true);
+        }
         // A truncation to nothing removes a gap, too.
         let here = |mark: &Mark| mark.end == offset || mark.end == 0;
         let Some(mark) = self.end_mark.filter(here) else { return Ok(false) };
