@@ -228,7 +228,7 @@ impl State {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::io;
@@ -309,6 +309,18 @@ mod tests {
         commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
         commit.wait(target(3), |_| unreachable!("dropped")).unwrap_err();
         assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+    }
+
+    #[test]
+    fn a_drop_in_a_new_generation_is_not_told_to_appends_of_the_old_one() {
+        let commit = Commit::new(Watermark::default());
+        let slot = commit.take();
+        commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
+        commit.dropped(&slot, Dropped { generation: 1, ..stage_dropped(1, 1) });
+        drop(slot);
+        commit.wait(target(7), |_| unreachable!("settled")).unwrap();
+        let dropped = Target { generation: 1, ..target(2) };
+        commit.wait(dropped, |_| unreachable!("dropped")).unwrap_err();
     }
 
     #[test]

@@ -28,13 +28,13 @@ pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<b
     leave_mark(file, format, end)
 }
 
-/// Marks `end`, where the file ends and before which everything is durable, and syncs; whether there is a mark now.
+/// Marks `end`, where the file ends and before which everything is durable, and syncs that; whether there is a mark
+/// now. A reference journal has none, and nothing to sync.
 ///
 /// Without room for it the journal goes on unmarked, unless it is empty: the mark protects the last stretch of records
 /// against damage that looks like a torn tail, and tells an empty journal from any other file.
 pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     if format == Format::Reference {
-        file.sync()?;
         return Ok(false);
     }
     let marked = match file.write_at(&Header::mark(end, end).encode(), end) {

@@ -17,6 +17,16 @@ pub(crate) struct BackgroundFailures {
     pub(crate) last: Option<String>,
 }
 
+/// What a poisoned journal does with the file behind its durable point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It is taken off, if that is possible.
+    TakeOff,
+    /// It stays, for the next open to decide by: the last record in front of it may still say that its batch goes on
+    /// there, and would be lost with it.
+    Leave,
+}
+
 impl Log {
     /// A write failed: takes what it left off the file and returns the error for the caller whose record is refused.
     /// Under `SyncPolicy::Always` all that is staged is refused, since each of its appends still waits for an answer;
@@ -68,7 +78,7 @@ impl Log {
                 writer
             }
             Err(error) => {
-                self.poison(slot, writer, error);
+                self.poison(slot, writer, Rest::TakeOff, error);
                 self.writer.lock()
             }
         }
@@ -77,26 +87,11 @@ impl Log {
     /// Nothing more is acknowledged on this handle: the system may now call pages clean that never reached the disk.
     /// Readers get a view that ends at the durable point, what they hold is preserved, and the file is cut there if
     /// that is possible. Returns the error to tell.
-    pub(crate) fn poison(&self, slot: &Slot<'_>, writer: MutexGuard<'_, Writer>, error: Error) -> Error {
-        self.poison_and(true, slot, writer, error)
-    }
-
-    /// As [`poison`](Self::poison), but the file is left as it is, for the next open to decide by: what ends at the durable
-    /// point may still say that its batch goes on behind it.
-    pub(crate) fn poison_uncut(
+    pub(crate) fn poison(
         &self,
-        slot: &Slot<'_>,
-        writer: MutexGuard<'_, Writer>,
-        error: Error,
-    ) -> Error {
-        self.poison_and(false, slot, writer, error)
-    }
-
-    fn poison_and(
-        &self,
-        cut: bool,
         slot: &Slot<'_>,
         mut writer: MutexGuard<'_, Writer>,
+        rest: Rest,
         error: Error,
     ) -> Error {
         if let Some(first) = &writer.failure {
@@ -118,7 +113,7 @@ impl Log {
         writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
         self.set_appended(durable.index);
         // Without a map of its own the new view shows the old one's pages, which then have to stay.
-        if cut && mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
+        if rest == Rest::TakeOff && mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
             // Best effort: the handle is of no more use, and the next open decides by what it finds.
             let _ = take_off(&self.file, self.format, durable.bytes);
         }

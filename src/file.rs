@@ -260,6 +260,7 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
 
 /// What is asked at the seam, without what it is asked with.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "seam"), expect(dead_code, reason = "only the seam looks at the numbers"))]
 pub(crate) enum Asked {
     Sync,
     Truncate(u64),

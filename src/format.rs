@@ -230,7 +230,7 @@ fn crc32(head: &[u8], zeros: u64) -> u32 {
 
 /// The bytes of a gap of `len` bytes at offset 0, without the zeros behind the first 32: tests build files with
 /// them.
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) fn encode_gap(len: u64, removed: u64) -> Vec<u8> {
     let mut head = Vec::new();
     if len >= 16 {
@@ -243,7 +243,7 @@ pub(crate) fn encode_gap(len: u64, removed: u64) -> Vec<u8> {
     bytes
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -12,8 +12,9 @@ use crate::scan::{Orders, scan};
 use crate::source::{Source, Ticker};
 use crate::survey::Survey;
 
-/// How long a place that looks damaged is given to change: someone may be writing there.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// How long a place that looks damaged is given to change: someone may be writing there. Nobody is under a fuzzer,
+/// which would do nothing but wait.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(if cfg!(fuzzing) { 0 } else { 25 });
 
 /// How many looks in a row have to see the same.
 pub(crate) const LOOKS: u32 = 2;
@@ -22,10 +23,9 @@ pub(crate) const LOOKS: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// It ends as it should, or in a way that an open finishes without loss: with room ahead, or in the midst of a
-    /// truncation.
+    /// It ends as it should, perhaps with zeros that were written ahead.
     Clean,
-    /// It ends in the midst of a record or a batch; an open cuts that off.
+    /// It ends in the midst of a record, a batch or a truncation; an open cuts there.
     Torn,
     /// Bytes that were durable are damaged; an open refuses.
     Corrupt,
@@ -72,7 +72,8 @@ pub struct Inspection {
     pub good_bytes: u64,
     /// The state.
     pub state: State,
-    /// The file offset of the first header that could not be accepted, if the journal is not clean.
+    /// The file offset of the first header that could not be accepted, or where a truncation was to cut, if the journal
+    /// is not clean.
     pub damage_offset: Option<u64>,
     /// What lies beyond the damage.
     pub beyond: Beyond,
@@ -131,14 +132,20 @@ fn report(survey: &Survey) -> Inspection {
     let index = &survey.index;
     let (state, end) = match survey.ruled.map(|ruled| ruled.ruling) {
         None | Some(Ruling::Clean { .. } | Ruling::RoomAhead) => (State::Clean, x),
-        Some(Ruling::Truncated { end, .. }) => (State::Clean, end),
+        Some(Ruling::Truncated { end, .. }) => (State::Torn, end),
         Some(Ruling::Torn { end }) => (State::Torn, end),
         Some(Ruling::Corrupt { end }) => (State::Corrupt, end),
         Some(Ruling::NotAJournal) => (State::NotAJournal, x),
         Some(Ruling::Newer) => (State::Unsupported, survey.scanned.batch.unwrap_or(x)),
     };
     let clean = state == State::Clean;
+    // What a truncation was to remove lies behind its end, and may be whole.
+    let truncated = matches!(survey.ruled.map(|ruled| ruled.ruling), Some(Ruling::Truncated { .. }));
+    let damage = if truncated { end } else { x };
     let ruled = survey.ruled.filter(|_| state != State::NotAJournal);
+    let mut beyond = ruled.filter(|_| !clean).map(|ruled| ruled.beyond()).unwrap_or_default();
+    let cut_from = damage.index.max(index.index().first());
+    beyond.records = beyond.records.saturating_add(x.index.saturating_sub(cut_from));
     let first_index = if end.offset == 0 { 1 } else { index.index().first() };
     let last_index = end.index.saturating_sub(1);
     Inspection {
@@ -149,7 +156,7 @@ fn report(survey: &Survey) -> Inspection {
         file_bytes: survey.tail.len,
         good_bytes: end.offset,
         state,
-        damage_offset: (!clean).then_some(x.offset),
-        beyond: ruled.filter(|_| !clean).map(|ruled| ruled.beyond()).unwrap_or_default(),
+        damage_offset: (!clean).then_some(damage.offset),
+        beyond,
     }
 }

@@ -25,7 +25,7 @@
 //!
 //! let journal = Journal::open(&path)?;
 //! assert_eq!(journal.recovery().records, 3);
-//! # Ok::<(), wally::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Three watermarks
@@ -40,7 +40,7 @@
 //!
 //! * **P1 Prefix.** After any crash, what a reopen of a sealed journal finds is a prefix of what was appended, in
 //!   append order. It holds at least everything acknowledged as durable. A batch is there whole or not at all.
-//!   (`tests/recovery.rs`, `tests/model.rs`, `tests/batches.rs`)
+//!   (`tests/crash.rs`, `tests/kill.rs`, `tests/model.rs`, `tests/batches.rs`)
 //! * **P2 Borrowed bytes never change.** A `&[u8]` lent to a reader keeps its bytes, and never faults, for as long as
 //!   the borrow lives: across growth, truncation, a failed sync, `close`, and the drop of the [`Journal`]. No API lets
 //!   safe code outlive the memory it borrowed. (`tests/borrows.rs`, `tests/truncation.rs`, `tests/stress.rs`, the
@@ -49,19 +49,19 @@
 //!   after a thread's first read, and never waits for the writer. On a [`Reader`] it does no read-modify-write on memory
 //!   that readers share either, but for the one read after a view was replaced. (`tests/allocations.rs`)
 //! * **P4 Publish order.** A reader that can see that record n exists can read every record up to n, whole.
-//!   (`tests/stress.rs`)
+//!   (`tests/stress.rs`, `tests/loom.rs`)
 //! * **P5 Durability.** Under [`SyncPolicy::Always`], when an append returns, its record survives power loss. So does
 //!   everything appended before a [`sync`](Journal::sync) or a [`wait_durable`](Journal::wait_durable) that returned.
-//!   Records found at open are made durable before they are served. (`tests/durability.rs`)
+//!   Records found at open are made durable before they are served. (`tests/durability.rs`, `tests/crash.rs`)
 //! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
 //!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
 //!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a
-//!   quarantine file. (`tests/recovery.rs`)
+//!   quarantine file. (`tests/recovery.rs`, `tests/sweeps.rs`)
 //! * **P7 A refused append leaves no trace.** Disk full, file-size limit, short write: the caller gets the error, the
-//!   record is not there, and appends work again once there is room. (`tests/faults.rs`)
+//!   record is not there, and appends work again once there is room. (`tests/faults.rs`, `tests/full_disk.rs`)
 //! * **P8 A failed sync is final.** Nothing is ever acknowledged again on that handle, every waiter wakes with the
 //!   error, and new reads above the durable point are [`Error::Poisoned`]; borrows and snapshots keep what they have.
-//!   (`tests/faults.rs`)
+//!   (`tests/poison.rs`, `tests/loom.rs`)
 //! * **P9 One writer.** A second writable open, from this process or another, fails at once. (`tests/locking.rs`)
 //!
 //! # Caveats
@@ -92,6 +92,7 @@
 compile_error!("wally maps whole journals and needs a 64-bit target");
 
 mod batch;
+mod checks;
 mod classify;
 mod commit;
 mod cut;

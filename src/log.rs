@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use crate::commit::{Commit, Slot, Target};
 use crate::cut::leave_mark;
 use crate::error::{Error, Result};
-use crate::failure::BackgroundFailures;
+use crate::failure::{BackgroundFailures, Rest};
 use crate::file::JournalFile;
 use crate::format::HEADER_LEN;
 use crate::options::{Format, Options, SyncPolicy};
@@ -241,7 +241,7 @@ impl Log {
                 self.commit.acknowledge(slot, generation, committed);
                 Ok(())
             }
-            Err(error) => Err(self.poison(slot, self.writer.lock(), error)),
+            Err(error) => Err(self.poison(slot, self.writer.lock(), Rest::TakeOff, error)),
         }
     }
 

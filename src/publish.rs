@@ -73,7 +73,16 @@ impl<T> Retired<T> {
         Self { values: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, value: Arc<T>) {
+    /// Publishes `value` in place of `current`, the writer's own handle; what it replaces joins the retired.
+    pub(crate) fn replace(&mut self, publisher: &Publisher<T>, current: &mut Arc<T>, value: T) {
+        let value = Arc::new(value);
+        // The writer's own handle goes first, so that what the retired still count are readers.
+        drop(std::mem::replace(current, Arc::clone(&value)));
+        self.add(publisher.replace(value));
+        self.held();
+    }
+
+    fn add(&mut self, value: Arc<T>) {
         self.values.push(value);
     }
 
@@ -87,7 +96,7 @@ impl<T> Retired<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

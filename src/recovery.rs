@@ -245,10 +245,9 @@ impl Opening<'_> {
         };
         if verdict != Verdict::Clean {
             report.beyond = ruled.beyond();
-            // Records in front of X go as well: those behind T, or of the batch that X is in.
-            // Those that a gap stands for are no longer there to be cut.
-            let first = index.index().first();
-            report.beyond.records += self.x.index.saturating_sub(end.index.max(first));
+            // Records in front of X go as well: those behind T, or of the batch that X is in. What a gap stands for is
+            // gone already.
+            report.beyond.records += self.x.index.saturating_sub(end.index.max(index.index().first()));
             report.cut_offset = Some(end.offset);
             report.cut_bytes = self.len.saturating_sub(end.offset);
             let keep = report.beyond.records > 0

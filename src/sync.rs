@@ -1,8 +1,8 @@
-//! The only room that names a synchronisation primitive: std's, arc-swap's and crossbeam's here, loom's when
-//! the models are built. Every other file takes its atomics, locks and cells from this one, so that what loom
-//! explores is the code that ships.
+//! The only room that names a synchronisation primitive: std's, arc-swap's and crossbeam's. Every other file takes
+//! its atomics, locks and cells from this one. When the models are built, `tests/loom/sync.rs` takes its place with
+//! the same names and loom's primitives, so that what loom explores is the code that ships.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, OnceLock};
 
 pub(crate) use arc_swap::{ArcSwap, Cache, Guard};

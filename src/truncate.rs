@@ -5,6 +5,7 @@
 use crate::commit::{Slot, Watermark};
 use crate::cut::{cut, is_no_space};
 use crate::error::{Beyond, Error, Result};
+use crate::failure::Rest;
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
 use crate::log::Log;
@@ -35,7 +36,7 @@ impl Log {
         }
         if self.commit.durable_bytes() != old_end.bytes {
             if let Err(error) = self.file.sync() {
-                return Err(self.poison(&slot, writer, error));
+                return Err(self.poison(&slot, writer, Rest::TakeOff, error));
             }
             self.commit.acknowledge(&slot, writer.view.generation(), old_end);
         }
@@ -67,17 +68,14 @@ impl Log {
         }
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
-        let mut stuck = false;
         let done = match self.announce(end.bytes, old_end.bytes, kept) {
-            Ok(()) => cut(&self.file, self.format, end.bytes),
+            Ok(()) => cut(&self.file, self.format, end.bytes).map_err(|error| (Rest::TakeOff, error)),
             Err(Announce::Undone(error)) => {
                 self.undo(&slot, writer, (spare, old_index, old_end));
                 return Err(error);
             }
-            Err(Announce::Stuck(error)) => {
-                stuck = true;
-                Err(error)
-            }
+            // The last record that stays may not have left its batch: cut there, it would be lost with it.
+            Err(Announce::Stuck(error)) => Err((Rest::Leave, error)),
         };
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
         writer.committed = end;
@@ -88,9 +86,7 @@ impl Log {
                 writer.barrier = end.bytes;
                 Ok(())
             }
-            // The last record that stays may not have left its batch: cut there, it would be lost with it.
-            Err(error) if stuck => Err(self.poison_uncut(&slot, writer, error)),
-            Err(error) => Err(self.poison(&slot, writer, error)),
+            Err((rest, error)) => Err(self.poison(&slot, writer, rest, error)),
         }
     }
 

@@ -307,13 +307,8 @@ impl Writer {
 
     /// Publishes `view` in place of the current one, which joins the retired.
     pub(crate) fn replace_view(&mut self, view: View) {
-        let view = Arc::new(view);
-        // The writer's own handle goes first, so that what the retired still count are readers.
-        let previous = std::mem::replace(&mut self.view, Arc::clone(&view));
-        drop(previous);
-        self.retired.add(self.publisher.replace(view));
+        self.retired.replace(&self.publisher, &mut self.view, view);
         self.views_published += 1;
-        self.retired.held();
     }
 
     /// A map that shows the file up to `end`, if the current one does not. Made before the write: what is in the file

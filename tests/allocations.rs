@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::io::IoSlice;
 
-use common::{payload, place};
+use common::{payload, place_in_memory as place};
 use wally::{Batch, Format, IndexMode, Journal, Options, SyncPolicy};
 
 struct Counting;

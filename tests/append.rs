@@ -5,7 +5,7 @@ mod common;
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt;
 
-use common::{payload, place};
+use common::{payload, place, place_in_memory};
 use wally::{Error, Format, IndexMode, Journal, Options, Snapshot, SyncPolicy};
 
 const HEADER: usize = 16;
@@ -333,7 +333,7 @@ fn a_range_of_an_empty_journal_is_empty() {
 #[test]
 fn sparse_checkpoints_hold_at_their_edges_also_after_truncation_and_reopen() {
     for k in [1u64, 2, 7, 64] {
-        let (_dir, path) = place();
+        let (_dir, path) = place_in_memory();
         let mut options = options();
         options.index(IndexMode::Sparse(k as u32));
         let bytes = |n: u64| payload(n, (n % 13) as usize);

@@ -427,6 +427,38 @@ fn what_was_staged_behind_a_record_that_is_refused_is_refused_with_it_under_alwa
 }
 
 #[test]
+fn a_truncation_that_comes_between_a_refusal_and_its_roll_back_acknowledges_nothing() {
+    for _ in 0..20 {
+        let (_dir, path) = place();
+        let faults = Faults::new();
+        let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+        journal.append(b"kept").unwrap();
+        journal.append(b"cut").unwrap();
+        faults.hold_syncs();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| journal.append(b"cut as well"));
+            faults.wait_held();
+            let staged: Vec<_> = (0..4).map(|_| scope.spawn(|| journal.append(b"staged"))).collect();
+            until(|| journal.last_index() == 7);
+            faults.at_write(0, Verdict::Fail(EIO));
+            let large = scope.spawn(|| journal.append(&payload(1, 10_000)));
+            until(|| journal.last_index() == 3);
+            // The refusal wants the sync slot for its roll-back, and so does this, in whatever order.
+            let cut = scope.spawn(|| journal.truncate_back(1));
+            faults.release_syncs();
+            assert_eq!(first.join().unwrap().unwrap(), 3, "it was durable before it was cut");
+            cut.join().unwrap().unwrap();
+            for refused in staged.into_iter().chain([large]) {
+                assert_eq!(code(&refused.join().unwrap().unwrap_err()), Some(EIO));
+            }
+        });
+        assert_file(&journal, &[b"kept".to_vec()], true);
+        assert_eq!(journal.append(b"next").unwrap(), 2);
+        assert_reads(&journal, &[b"kept".to_vec(), b"next".to_vec()]);
+    }
+}
+
+#[test]
 fn an_append_that_returned_an_index_has_its_record_there_however_many_others_are_refused() {
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         let (_dir, path) = place();
@@ -435,7 +467,7 @@ fn an_append_that_returned_an_index_has_its_record_there_however_many_others_are
         // Of the writes at the end of the file, but for marks, every other one fails.
         let writes = AtomicU64::new(0);
         faults.rule(move |_, kind| match kind.flags() {
-            Some(flags) if flags & MARK == 0 && writes.fetch_add(1, Ordering::Relaxed) % 2 == 0 => {
+            Some(flags) if flags & MARK == 0 && writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
                 Verdict::Fail(ENOSPC)
             }
             _ => Verdict::Proceed,

@@ -491,7 +491,7 @@ fn sequence(scene: &Scene, n: u64, intent: Option<u64>) -> Vec<Call> {
         let seal = seal(start, end - start - 16, crc, flags);
         calls.extend([wrote(start + 12, seal.to_le_bytes().to_vec()), Call::Sync]);
     }
-    calls.extend([Call::Truncate(end), wrote(end, mark(end, end)), Call::Sync]);
+    calls.extend([Call::Truncate(end), Call::Sync, wrote(end, mark(end, end)), Call::Sync]);
     calls
 }
 
@@ -517,8 +517,14 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
     scene.script.take();
     let (at, end) = (4 * scene.block(), scene.extent(7).1);
     scene.journal.truncate_back(7).unwrap();
-    let expected =
-        [wrote(at, mark(at, end)), Call::Sync, Call::Truncate(end), wrote(end, mark(end, end)), Call::Sync];
+    let expected = [
+        wrote(at, mark(at, end)),
+        Call::Sync,
+        Call::Truncate(end),
+        Call::Sync,
+        wrote(end, mark(end, end)),
+        Call::Sync,
+    ];
     assert_eq!(scene.script.take(), expected);
 }
 
@@ -613,9 +619,8 @@ fn assert_poisoned(scene: Scene, snapshot: &Snapshot, n: usize, when: &str) {
     eprintln!("{when}: poisoned, serves {served}");
     assert!(served == n || served == 8, "{when}: serves up to {served}");
     assert!(matches!(reader.status(), ReaderStatus::Poisoned(_)));
-    for at in 0..records.len() {
-        let (n, payload) = (at as u64 + 1, &records[at]);
-        if at < served {
+    for (n, payload) in (1..).zip(&records) {
+        if n <= served as u64 {
             assert_eq!(reader.get(n), Some(&payload[..]));
             assert_eq!(journal.read(n).unwrap(), *payload);
         } else {

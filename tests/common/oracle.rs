@@ -400,8 +400,7 @@ pub fn judge(file: &[u8], asked: Kind, insist: bool) -> Found {
     let later = mark.filter(|&(_, t)| t > x).map(|(at, _)| at);
     found.proof = barrier.into_iter().chain(later).min();
     // Row 4, with what else makes no sense there.
-    let nonsense =
-        at_x.is_none_or(|flags| !is_record(flags) && !(flags == MARK && u64_at(file, 0) == Some(0)));
+    let nonsense = !at_x.is_some_and(|flags| is_record(flags) || flags == MARK && u64_at(file, 0) == Some(0));
     if x == 0 && nonsense {
         return done(found, Ruling::Corrupt);
     }

@@ -1,0 +1,80 @@
+//! The models: the rooms that readers and writers meet in without a lock, and the hand-over of group commit, explored
+//! by loom over every interleaving of two or three threads (preemptions bounded) and every value that a weak memory
+//! order lets a load return.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release --test loom
+//! ```
+//!
+//! `publish.rs`, `index.rs`, `view.rs`, `snapshot.rs` and `commit.rs` are compiled in here from `src/` as they are.
+//! `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs` that of the mapped file. `loom/journal.rs` does what
+//! the writer does with them.
+//!
+//! What each model is worth: weakened like this, the code makes it fail.
+//!
+//! | weakened | fails |
+//! | --- | --- |
+//! | `view.rs`: the count stored or loaded relaxed; stored before the map's limit | all `who_sees_…` and most others |
+//! | `index.rs`: a record's entry stored after its count | `who_sees_a_record_sees_all_up_to_it_with_a_full_index` |
+//! | `index.rs`: a wide entry's offset not stored with it | `who_sees_a_record_sees_its_wide_entry` |
+//! | `index.rs`: a cut shares the chunk that it goes through | `an_old_index_stays_as_it_was` |
+//! | `publish.rs`: a subscriber does not look again | `a_removed_record_is_not_read_again` |
+//! | `publish.rs`: what is replaced does not join the retired | all `…_is_a_pin…` |
+//! | `publish.rs`: the writer's own handle counts as a pin | all `…_is_a_pin…` |
+//! | `publish.rs`: `strong_count` for `get_mut`, the count not dropped at once (its drop would synchronise as well) | all `…_is_a_pin…` |
+//! | the writer: bytes or entries after the count, or after the view | all `who_sees_…`; `a_new_view_has_…` |
+//! | the writer: a cut in the same view, or with the same generation | `a_count_goes_back_only_with_a_new_generation` |
+//! | arc-swap: a swap that leaves debts as they are; a relaxed load, return or drop; a swap without release | `a_guard_is_a_pin` and most others |
+//! | `commit.rs`: the slot given back without waking, waking one, waking first; never given back | `appends_that_share_a_sync_all_wake` |
+//! | `commit.rs`: waiting in two steps; the slot looked at and taken in two | `appends_that_share_a_sync_all_wake` |
+//! | `commit.rs`: no verdict after waking, or looked at before the lock; a failure not kept, or told to nobody | `a_failed_sync_reaches_every_waiter` |
+//! | `commit.rs`: no verdict after leading | `a_failed_write_reaches_…` |
+//! | `commit.rs`: the durable watermark stored or loaded relaxed | `what_is_called_durable_is_on_the_disk` |
+//! | `commit.rs`: acknowledged before the sync | `a_sync_covers_…` |
+//! | `commit.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
+//! | `commit.rs`: durable or settled looked at before dropped; a drop without its generation | `a_truncation_and_a_failed_write_are_told_apart` |
+//! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
+#![cfg(loom)]
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+#[path = "../src/commit.rs"]
+mod commit;
+#[path = "../src/error.rs"]
+mod error;
+#[path = "../src/format.rs"]
+mod format;
+#[path = "../src/index.rs"]
+mod index;
+#[path = "../src/options.rs"]
+mod options;
+#[path = "../src/publish.rs"]
+mod publish;
+#[cfg(feature = "seam")]
+#[path = "../src/seam.rs"]
+mod seam;
+#[path = "../src/snapshot.rs"]
+mod snapshot;
+#[path = "../src/view.rs"]
+mod view;
+
+#[path = "loom/map.rs"]
+mod map;
+#[path = "loom/sync.rs"]
+mod sync;
+
+#[path = "loom/counts.rs"]
+mod counts;
+#[path = "loom/durability.rs"]
+mod durability;
+#[path = "loom/journal.rs"]
+mod journal;
+#[path = "loom/pins.rs"]
+mod pins;
+
+/// Explores `f` with at most `preemptions` switches away from a thread that could go on, or `LOOM_MAX_PREEMPTIONS`.
+fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(f);
+}

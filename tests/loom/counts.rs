@@ -1,0 +1,192 @@
+//! Who sees that record n exists sees slots, bytes and view of all up to n; counts never go back within a generation;
+//! an old view stays as it was.
+
+use loom::thread;
+
+use crate::index::IndexWriter;
+use crate::journal::{Writer, read_all};
+use crate::map::Map;
+use crate::model;
+use crate::options::IndexMode;
+use crate::publish::Publisher;
+use crate::snapshot::Snapshot;
+use crate::sync::Arc;
+use crate::view::View;
+
+/// Commits cross the boundary of a chunk and that of a shelf while a reader looks twice.
+fn commits(mode: IndexMode) {
+    model(3, move || {
+        let mut writer = Writer::new(mode);
+        let mut subscriber = writer.publisher.subscribe();
+        let reader = thread::spawn(move || {
+            let before = read_all(subscriber.get(), &[1, 2, 3]);
+            let after = read_all(subscriber.get(), &[1, 2, 3]);
+            assert!(before <= after, "the count went back");
+        });
+        writer.commit(&[1]);
+        writer.commit(&[2, 3]);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn who_sees_a_record_sees_all_up_to_it_with_a_full_index() {
+    commits(IndexMode::Full);
+}
+
+#[test]
+fn who_sees_a_record_sees_all_up_to_it_with_a_sparse_index() {
+    commits(IndexMode::Sparse(2));
+}
+
+#[test]
+fn who_sees_a_record_sees_all_up_to_it_without_an_index() {
+    commits(IndexMode::Scan);
+}
+
+#[test]
+fn who_sees_a_record_sees_its_wide_entry() {
+    model(3, || {
+        let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
+        let map = Arc::new(Map::new(&std::rc::Rc::default()));
+        let view = Arc::new(View::new(map, Arc::clone(index.index()), 0, 0, 0));
+        let publisher = Publisher::new(Arc::clone(&view));
+        let reader = thread::spawn(move || {
+            let view = publisher.load();
+            let last = view.committed();
+            for n in 1..=last {
+                let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
+                assert_eq!((extent.start, extent.end), ((n - 1) << 33, n << 33));
+            }
+        });
+        for n in 1..=2 {
+            index.push(n << 33);
+            view.commit(n, 0);
+        }
+        reader.join().unwrap();
+    });
+}
+
+/// The bytes of the other models' records are all of one length, so this one looks at places only.
+#[test]
+fn an_old_index_stays_as_it_was() {
+    model(3, || {
+        let file = std::rc::Rc::default();
+        let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
+        (1..=3).for_each(|n| index.push(n * 20));
+        let view = |index: &IndexWriter, generation, last| {
+            Arc::new(View::new(Arc::new(Map::new(&file)), Arc::clone(index.index()), generation, last, 0))
+        };
+        let publisher = Publisher::new(view(&index, 0, 3));
+        let subscribed = publisher.clone();
+        let reader = thread::spawn(move || {
+            let view = subscribed.load_full();
+            let last = view.committed();
+            let each = if view.generation() == 0 { 20 } else { 30 };
+            for n in 1..=last {
+                let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
+                assert_eq!(
+                    (extent.start, extent.end),
+                    (20.min(n * 20 - 20) + (n.max(2) - 2) * each, 20 + (n - 1) * each)
+                );
+            }
+        });
+        index.cut(1, 20);
+        publisher.replace(view(&index, 1, 1));
+        let current = publisher.load_full();
+        (2..=3).for_each(|n| index.push(20 + (n - 1) * 30));
+        current.commit(3, 0);
+        reader.join().unwrap();
+    });
+}
+
+/// Looks twice; the count must not go back, whichever views it is in.
+fn look_twice(mut look: impl FnMut() -> u64) {
+    let before = look();
+    assert!(before <= look(), "the count went back");
+}
+
+#[test]
+fn a_new_view_has_all_that_the_old_one_had() {
+    model(2, || {
+        let mut writer = Writer::new(IndexMode::Full);
+        let publisher = writer.publisher.clone();
+        let mut subscriber = writer.publisher.subscribe();
+        let guards = thread::spawn(move || look_twice(|| read_all(&publisher.load(), &[1, 2, 3])));
+        let cache = thread::spawn(move || look_twice(|| read_all(subscriber.get(), &[1, 2, 3])));
+        writer.commit(&[1]);
+        writer.grow(&[2]);
+        writer.commit(&[3]);
+        guards.join().unwrap();
+        cache.join().unwrap();
+    });
+}
+
+#[test]
+fn a_count_goes_back_only_with_a_new_generation() {
+    model(3, || {
+        let mut writer = Writer::new(IndexMode::Full);
+        writer.commit(&[1, 2]);
+        let mut subscriber = writer.publisher.subscribe();
+        let reader = thread::spawn(move || {
+            let mut look = || {
+                let view = subscriber.get();
+                let payloads = if view.generation() == 0 { [1, 2, 3] } else { [1, 8, 9] };
+                (view.generation(), read_all(view, &payloads))
+            };
+            let before = look();
+            let after = look();
+            assert!(before <= after, "{before:?}, then {after:?}");
+        });
+        writer.commit(&[3]);
+        writer.cut(1);
+        writer.commit(&[8, 9]);
+        reader.join().unwrap();
+    });
+}
+
+/// A record that is removed is not there for a read that begins after the truncation returned.
+#[test]
+fn a_removed_record_is_not_read_again() {
+    use crate::sync::{AtomicBool, Ordering};
+    model(3, || {
+        let mut writer = Writer::new(IndexMode::Full);
+        writer.commit(&[1, 2]);
+        let mut subscriber = writer.publisher.subscribe();
+        let returned = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&returned);
+        let reader = thread::spawn(move || {
+            subscriber.get();
+            if told.load(Ordering::Acquire) {
+                let view = subscriber.get();
+                assert_eq!(view.locate(2, view.committed(), &mut None), None);
+            }
+        });
+        writer.cut(1);
+        returned.store(true, Ordering::Release);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn an_old_view_stays_as_it_was() {
+    model(3, || {
+        let mut writer = Writer::new(IndexMode::Full);
+        writer.commit(&[1, 2]);
+        let publisher = writer.publisher.clone();
+        let reader = thread::spawn(move || {
+            let snapshot = Snapshot::new(publisher.load_full());
+            let read = || snapshot.iter().map(|(n, bytes)| (n, bytes[0])).collect::<Vec<_>>();
+            let first = read();
+            thread::yield_now();
+            assert_eq!(read(), first);
+            assert_eq!(first.len() as u64, snapshot.last_index());
+        });
+        writer.commit(&[3]);
+        writer.grow(&[4]);
+        writer.cut(1);
+        writer.commit(&[8, 9]);
+        reader.join().unwrap();
+        assert_eq!(writer.held(), 0);
+    });
+}
