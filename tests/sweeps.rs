@@ -329,8 +329,8 @@ impl Bench {
             std::fs::remove_file(path).unwrap();
         }
         compared?;
-        if let (Outcome::Opened { .. }, true) = (expected, self.reopen) {
-            // What recovery left is clean, and is that again.
+        if let (Outcome::Opened { .. }, true) = (expected, self.reopen && !found.insisted) {
+            // What recovery left is clean, and is that again; unless it takes someone who insists.
             let again = Options::new().recovery(Recovery::Strict).format(options_format(asked)).open(&path);
             let again = again.map_err(|error| format!("not clean after recovery: {error}"))?;
             compare_records(&again, found)?;
