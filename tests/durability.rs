@@ -428,3 +428,31 @@ fn a_sealed_journal_marks_its_end_only_when_closed() {
     assert_eq!((file.len(), file[32] & MARK), (36, MARK));
     assert_eq!(file[20..28], 20u64.to_le_bytes(), "the journal ends here");
 }
+
+/// Another process may have died before it synced what is in the file now.
+#[test]
+fn what_is_found_at_open_is_synced_before_it_is_served_and_before_anything_is_written() {
+    use common::disk::{Event, Recorder};
+    for format in [Format::Sealed, Format::Reference] {
+        for closed in [true, false] {
+            let (_dir, path) = common::place();
+            let journal = Options::new().format(format).sync(SyncPolicy::OnDemand).open(&path).unwrap();
+            journal.append_batch(["one", "two"]).unwrap();
+            journal.flush().unwrap();
+            let committed = journal.stats().committed_bytes as usize;
+            let copy = path.with_extension("copy");
+            if closed {
+                journal.close().unwrap();
+                std::fs::copy(&path, &copy).unwrap();
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&copy, &bytes[..committed]).unwrap();
+            }
+            let recorder = Recorder::new();
+            let journal = Options::new().seam(recorder.clone()).open(&copy).unwrap();
+            assert_eq!(journal.durable_index(), 2);
+            let events = recorder.events();
+            assert!(matches!(events[..], [Event::Sync]), "{format:?}, closed {closed}: {events:?}");
+        }
+    }
+}
