@@ -91,13 +91,13 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("wally maps whole journals and needs a 64-bit target");
 
+mod append;
 mod batch;
 mod checks;
 mod classify;
 mod commit;
 mod cut;
 mod error;
-mod failure;
 mod file;
 mod format;
 mod index;

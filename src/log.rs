@@ -1,24 +1,39 @@
-//! The append lock, the sync slot and what is published, put together: appending, flushing and syncing. What fails is
-//! in [`failure`](crate::failure), what shortens the journal in [`truncate`](crate::truncate).
+//! The append lock, the sync slot and what is published, put together: flushing and syncing, and what happens when the
+//! file refuses something. A refused append leaves no trace (P7), a failed sync is final (P8). What callers wait for is
+//! in `append.rs`, what shortens the journal in `truncate.rs`.
 //!
 //! One order of locks: slot, then append lock. Neither commits nor roll-backs sync under the append lock. A flush that
 //! finds that it needs the slot leaves a [`Note`] in the writer, lets go, takes slot and lock and looks again; meanwhile
 //! appends may stage but none may flush.
 
-use std::io::IoSlice;
-
-use crate::commit::{Commit, Slot, Target};
-use crate::cut::leave_mark;
+use crate::commit::{Commit, Dropped, Slot};
+use crate::cut::{leave_mark, take_off};
 use crate::error::{Error, Result};
-use crate::failure::{BackgroundFailures, Rest};
 use crate::file::JournalFile;
-use crate::format::HEADER_LEN;
+use crate::map::Map;
 use crate::options::{Format, Options, SyncPolicy};
 use crate::publish::Publisher;
 use crate::stats::Stats;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::view::View;
-use crate::writer::{Note, Parts, Records, Refusal, Start, Writer};
+use crate::writer::{Note, Start, Writer};
+
+/// Failures of the background thread, which has nobody to tell them to.
+#[derive(Debug, Default)]
+pub(crate) struct BackgroundFailures {
+    pub(crate) count: u64,
+    pub(crate) last: Option<String>,
+}
+
+/// What a poisoned journal does with the file behind its durable point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It is taken off, if that is possible.
+    TakeOff,
+    /// It stays, for the next open to decide by: the last record in front of it may still say that its batch goes on
+    /// there, and would be lost with it.
+    Leave,
+}
 
 /// The journal without its façade.
 #[derive(Debug)]
@@ -33,7 +48,7 @@ pub(crate) struct Log {
     pub(crate) background: Mutex<BackgroundFailures>,
     /// Readers outlive the journal and are told by this that it is closed.
     pub(crate) closed: Arc<AtomicBool>,
-    max_record_len: u64,
+    pub(crate) max_record_len: u64,
     /// The last appended record, for those who do not hold the append lock.
     appended: AtomicU64,
 }
@@ -67,93 +82,6 @@ impl Log {
 
     pub(crate) fn set_appended(&self, last: u64) {
         self.appended.store(last, Ordering::Release);
-    }
-
-    /// Appends one record; its index.
-    #[inline]
-    pub(crate) fn append(&self, slices: &[IoSlice<'_>]) -> Result<u64> {
-        let record = self.measure(slices)?;
-        let mut writer = self.writer.lock();
-        let n = loop {
-            writer.check()?;
-            if writer.has_room(record.len.saturating_add(HEADER_LEN)) {
-                break writer.stage(record, 0)?;
-            }
-            let durable = self.commit.durable_bytes();
-            if writer.needs_slot(durable) {
-                writer = self.settle(writer, None);
-                continue;
-            }
-            match writer.write_record(record, durable) {
-                Ok(n) => break n,
-                Err(Refusal::Before(error)) => return Err(error),
-                Err(Refusal::Write(error)) => return Err(self.refuse(writer, None, error)),
-            }
-        };
-        self.acknowledge(writer, n)?;
-        Ok(n)
-    }
-
-    /// Appends the records of `batch`, all or none, and returns the index of the last. `batch` is not empty.
-    pub(crate) fn append_batch(&self, batch: &impl Records) -> Result<u64> {
-        let mut total = 0u64;
-        for at in 0..batch.count() {
-            let len = batch.get(at).map_or(0, |(payload, _)| payload.len() as u64);
-            self.check_len(len)?;
-            total = total.saturating_add(len).saturating_add(HEADER_LEN);
-        }
-        let mut writer = self.writer.lock();
-        loop {
-            writer.check()?;
-            if writer.has_room(total) {
-                writer.stage_batch(batch, total)?;
-                break;
-            }
-            let durable = self.commit.durable_bytes();
-            if writer.needs_slot(durable) {
-                writer = self.settle(writer, None);
-                continue;
-            }
-            match writer.write_batch(batch, total, durable) {
-                Ok(()) => break,
-                Err(Refusal::Before(error)) => return Err(error),
-                Err(Refusal::Write(error)) => return Err(self.refuse(writer, None, error)),
-            }
-        }
-        let last = writer.appended().index;
-        self.acknowledge(writer, last)?;
-        Ok(last)
-    }
-
-    fn measure<'a>(&self, slices: &'a [IoSlice<'a>]) -> Result<Parts<'a>> {
-        let mut hasher = crc32fast::Hasher::new();
-        let mut len = 0u64;
-        for slice in slices {
-            len = len.saturating_add(slice.len() as u64);
-            hasher.update(slice);
-        }
-        self.check_len(len)?;
-        Ok(Parts { slices, len, crc: hasher.finalize() })
-    }
-
-    fn check_len(&self, len: u64) -> Result<()> {
-        let max = self.max_record_len;
-        if len > max { Err(Error::RecordTooLarge { len, max }) } else { Ok(()) }
-    }
-
-    /// Tells an append that its records, the last of which is `n`, are in: at once, or when they are durable.
-    #[inline]
-    fn acknowledge(&self, mut writer: MutexGuard<'_, Writer>, n: u64) -> Result<()> {
-        self.set_appended(n);
-        if self.policy != SyncPolicy::Always {
-            return Ok(());
-        }
-        if writer.is_staged() {
-            writer.waiting += 1;
-        }
-        let target = Target { index: n, generation: writer.view.generation(), stage: Some(writer.stage) };
-        drop(writer);
-        self.commit.wait(target, |slot| self.sync_with(slot))
     }
 
     /// Commits everything that is appended.
@@ -245,40 +173,98 @@ impl Log {
         }
     }
 
-    /// Makes everything appended so far durable.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let writer = self.writer.lock();
-        // What is left after a failure is durable, but what was staged is gone: that must not look like success.
-        writer.check()?;
-        let target =
-            Target { index: writer.appended().index, generation: writer.view.generation(), stage: None };
-        drop(writer);
-        self.commit.wait(target, |slot| self.sync_with(slot))
+    /// A write failed: takes what it left off the file and returns the error for the caller whose record is refused.
+    /// Under `SyncPolicy::Always` all that is staged is refused, since each of its appends still waits for an answer;
+    /// under the others those appends have returned, so what they staged stays.
+    pub(crate) fn refuse<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        slot: Option<&Slot<'_>>,
+        error: Error,
+    ) -> Error {
+        let dropped = (self.policy == SyncPolicy::Always).then(|| {
+            let (generation, kept) = (writer.view.generation(), writer.committed.index);
+            let (stage, waiting) = (writer.stage, writer.waiting);
+            writer.drop_staged();
+            self.set_appended(kept);
+            Dropped { generation, stage, kept, waiting, error: error.again() }
+        });
+        writer.note = Some(Note::RollBack { dropped });
+        drop(self.settle(writer, slot));
+        error
     }
 
-    /// Waits until record `n` is durable.
-    pub(crate) fn wait_durable(&self, n: u64) -> Result<()> {
-        let writer = self.writer.lock();
-        let (first, last) = (writer.view.first(), writer.appended().index);
-        let generation = writer.view.generation();
-        // Looked at before `n` is held against the end: what is durable stays so after a failure.
-        let durable = self.commit.durable_index();
-        if n < first || n <= durable {
-            return Ok(());
-        }
-        writer.check()?;
+    /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
+    /// behind a shorter one. The appends that were dropped hear of it only then.
+    pub(crate) fn roll_back<'a>(
+        &'a self,
+        slot: &Slot<'_>,
+        writer: MutexGuard<'a, Writer>,
+    ) -> MutexGuard<'a, Writer> {
+        let (generation, committed) = (writer.view.generation(), writer.committed);
         drop(writer);
-        if n > last {
-            return Err(Error::OutOfRange { index: n, first, last });
+        // The note keeps flushes away, so the file is not written meanwhile.
+        let rolled_back = take_off(&self.file, self.format, committed.bytes);
+        let mut writer = self.writer.lock();
+        let dropped = match writer.note.take() {
+            Some(Note::RollBack { dropped }) => dropped,
+            _ => None,
+        };
+        match rolled_back {
+            Ok(marked) => {
+                writer.marked = marked;
+                if marked {
+                    writer.barrier = committed.bytes;
+                }
+                self.commit.acknowledge(slot, generation, committed);
+                if let Some(dropped) = dropped {
+                    self.commit.dropped(slot, dropped);
+                }
+                writer
+            }
+            Err(error) => {
+                self.poison(slot, writer, Rest::TakeOff, error);
+                self.writer.lock()
+            }
         }
-        let target = Target { index: n, generation, stage: None };
-        self.commit.wait(target, |slot| self.sync_with(slot))?;
-        // It may have been cut meanwhile, synced first.
-        let last = self.appended();
-        if n > last {
-            return Err(Error::OutOfRange { index: n, first: self.publisher.load().first(), last });
+    }
+
+    /// Nothing more is acknowledged on this handle: the system may now call pages clean that never reached the disk.
+    /// Readers get a view that ends at the durable point, what they hold is preserved, and the file is cut there if
+    /// that is possible. Returns the error to tell.
+    pub(crate) fn poison(
+        &self,
+        slot: &Slot<'_>,
+        mut writer: MutexGuard<'_, Writer>,
+        rest: Rest,
+        error: Error,
+    ) -> Error {
+        if let Some(first) = &writer.failure {
+            return Error::Poisoned { first: Arc::clone(first) };
         }
-        Ok(())
+        let first = Arc::new(error);
+        let durable = self.commit.durable();
+        let generation = writer.view.generation() + 1;
+        writer.failure = Some(Arc::clone(&first));
+        writer.note = None;
+        writer.drop_staged();
+        let before = Arc::clone(writer.view.map());
+        let map = Map::new(&self.file, durable.bytes).map(Arc::new);
+        let mapped = map.is_ok();
+        let map = map.unwrap_or(before);
+        map.raise(map.limit().max(durable.bytes));
+        writer.index.cut(durable.index, durable.bytes);
+        let index = Arc::clone(writer.index.index());
+        writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
+        self.set_appended(durable.index);
+        // Without a map of its own the new view shows the old one's pages, which then have to stay.
+        if rest == Rest::TakeOff && mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
+            // Best effort: the handle is of no more use, and the next open decides by what it finds.
+            let _ = take_off(&self.file, self.format, durable.bytes);
+        }
+        writer.committed = durable;
+        self.commit.fail(slot, generation, Arc::clone(&first));
+        Error::Poisoned { first }
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -5,10 +5,9 @@
 use crate::commit::{Slot, Watermark};
 use crate::cut::{cut, is_no_space};
 use crate::error::{Beyond, Error, Result};
-use crate::failure::Rest;
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
-use crate::log::Log;
+use crate::log::{Log, Rest};
 use crate::map::{Map, maps_left};
 use crate::options::Format;
 use crate::sync::{Arc, MutexGuard};

@@ -311,6 +311,21 @@ impl Writer {
         self.views_published += 1;
     }
 
+    /// Preserves, for each older view that someone still holds, what it shows beyond `cut`.
+    ///
+    /// # Errors
+    /// `ReadersActive` if that is more than `limit` bytes, or the system has no room for it.
+    pub(crate) fn preserve(&mut self, cut: u64, limit: u64) -> Result<()> {
+        let held = self.retired.held();
+        let held_bytes = held.iter().map(|view| view.map().beyond(cut)).sum();
+        if held_bytes > limit {
+            return Err(Error::ReadersActive { held_bytes, why: format!("preserve_limit is {limit} bytes") });
+        }
+        held.iter()
+            .try_for_each(|view| view.map().preserve(cut))
+            .map_err(|error| Error::ReadersActive { held_bytes, why: error.to_string() })
+    }
+
     /// A map that shows the file up to `end`, if the current one does not. Made before the write: what is in the file
     /// but cannot be mapped could not be read.
     fn map_for(&self, end: u64) -> Result<Option<Map>> {
