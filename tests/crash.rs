@@ -270,7 +270,7 @@ fn images<'a>(disk: &'a Disk, rng: &'a mut Rng, random: usize) -> impl Iterator<
 
 #[test]
 fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
-    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(45);
     let first: u64 = std::env::var("WALLY_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let dir = common::fast_dir();
     let (mut tried, mut in_recovery) = (0u64, 0u64);
