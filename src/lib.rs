@@ -47,7 +47,8 @@
 //!   compile-fail examples of [`Snapshot`], [`Reader`] and [`RecordRef`])
 //! * **P3 Readers are lock-free.** Reading a committed record takes no lock, makes no system call, allocates nothing
 //!   after a thread's first read, and never waits for the writer. On a [`Reader`] it does no read-modify-write on memory
-//!   that readers share either, but for the one read after a view was replaced. (`tests/allocations.rs`)
+//!   that readers share either, but for the one read after a view was replaced. (`tests/allocations.rs`,
+//!   `tests/borrows.rs`)
 //! * **P4 Publish order.** A reader that can see that record n exists can read every record up to n, whole.
 //!   (`tests/stress.rs`, `tests/loom.rs`)
 //! * **P5 Durability.** Under [`SyncPolicy::Always`], when an append returns, its record survives power loss. So does

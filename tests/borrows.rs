@@ -368,3 +368,51 @@ fn what_may_cross_threads_does() {
     send::<Options>();
     sync::<Options>();
 }
+
+/// Holds the first write behind the beginning of the file, which is made under the append lock, until it is told to go on.
+struct HeldWrite {
+    begun: std::sync::mpsc::SyncSender<()>,
+    go_on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl wally::seam::Seam for HeldWrite {
+    fn before(&self, role: wally::seam::Role, op: &wally::seam::Op<'_>) -> wally::seam::Verdict {
+        if role == wally::seam::Role::Journal && matches!(op, wally::seam::Op::Write { offset: 1.., .. }) {
+            // Once the test is over nobody listens, and nothing is held.
+            if self.begun.send(()).is_ok() {
+                let _ = self.go_on.lock().unwrap().recv();
+            }
+        }
+        wally::seam::Verdict::Proceed
+    }
+}
+
+#[test]
+fn no_reader_waits_for_a_writer_that_is_held_up_in_the_midst_of_a_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, has_begun) = std::sync::mpsc::sync_channel(0);
+    let (go_on, told) = std::sync::mpsc::channel();
+    let seam = std::sync::Arc::new(HeldWrite { begun, go_on: std::sync::Mutex::new(told) });
+    let mut options = wally::Options::new();
+    let journal =
+        options.sync(wally::SyncPolicy::OnDemand).seam(seam).open(dir.path().join("journal")).unwrap();
+    journal.append(b"committed").unwrap();
+    journal.flush().unwrap();
+    journal.append(b"held up").unwrap();
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| journal.flush());
+        has_begun.recv().unwrap();
+        // The append lock is held: whatever took it would wait here for ever.
+        let mut reader = journal.reader();
+        assert_eq!(reader.get(1), Some(&b"committed"[..]));
+        assert_eq!(reader.get(2), None);
+        assert_eq!(journal.snapshot().get(1), Some(&b"committed"[..]));
+        assert_eq!(&journal.read_ref(1).unwrap()[..], b"committed");
+        assert_eq!(journal.read(1).unwrap(), b"committed");
+        assert_eq!((journal.committed_index(), journal.last_index(), journal.first_index()), (1, 2, 1));
+        go_on.send(()).unwrap();
+        flush.join().unwrap().unwrap();
+        assert_eq!(reader.get(2), Some(&b"held up"[..]));
+    });
+    drop(has_begun);
+}
