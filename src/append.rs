@@ -5,17 +5,17 @@ use std::io::IoSlice;
 use crate::commit::Target;
 use crate::error::{Error, Result};
 use crate::format::HEADER_LEN;
+use crate::locked::Locked;
 use crate::log::Log;
 use crate::options::SyncPolicy;
-use crate::sync::MutexGuard;
-use crate::writer::{Parts, Records, Refusal, Writer};
+use crate::writer::{Parts, Records, Refusal};
 
 impl Log {
     /// Appends one record; its index.
     #[inline]
     pub(crate) fn append(&self, slices: &[IoSlice<'_>]) -> Result<u64> {
         let record = self.measure(slices)?;
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock();
         let n = loop {
             writer.check()?;
             if writer.has_room(record.len.saturating_add(HEADER_LEN)) {
@@ -44,7 +44,7 @@ impl Log {
             self.check_len(len)?;
             total = total.saturating_add(len).saturating_add(HEADER_LEN);
         }
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock();
         loop {
             writer.check()?;
             if writer.has_room(total) {
@@ -85,7 +85,7 @@ impl Log {
 
     /// Tells an append that its records, the last of which is `n`, are in: at once, or when they are durable.
     #[inline]
-    fn acknowledge(&self, mut writer: MutexGuard<'_, Writer>, n: u64) -> Result<()> {
+    fn acknowledge(&self, mut writer: Locked<'_>, n: u64) -> Result<()> {
         self.set_appended(n);
         if self.policy != SyncPolicy::Always {
             return Ok(());
@@ -93,27 +93,26 @@ impl Log {
         if writer.is_staged() {
             writer.waiting += 1;
         }
-        let target = Target { index: n, generation: writer.view.generation(), stage: Some(writer.stage) };
+        let target = Target { index: n, generation: writer.view.cuts(), stage: Some(writer.stage) };
         drop(writer);
         self.commit.wait(target, |slot| self.sync_with(slot))
     }
 
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        let writer = self.writer.lock();
+        let writer = self.lock();
         // What is left after a failure is durable, but what was staged is gone: that must not look like success.
         writer.check()?;
-        let target =
-            Target { index: writer.appended().index, generation: writer.view.generation(), stage: None };
+        let target = Target { index: writer.appended().index, generation: writer.view.cuts(), stage: None };
         drop(writer);
         self.commit.wait(target, |slot| self.sync_with(slot))
     }
 
     /// Waits until record `n` is durable.
     pub(crate) fn wait_durable(&self, n: u64) -> Result<()> {
-        let writer = self.writer.lock();
+        let writer = self.lock();
         let (first, last) = (writer.view.first(), writer.appended().index);
-        let generation = writer.view.generation();
+        let generation = writer.view.cuts();
         // Looked at before `n` is held against the end: what is durable stays so after a failure.
         let durable = self.commit.durable_index();
         if n < first || n <= durable {

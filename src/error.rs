@@ -118,9 +118,16 @@ pub enum Error {
         /// The first failure.
         first: Arc<Error>,
     },
-    /// The journal was closed.
+    /// The journal was closed: nothing more will come. Only those who read and wait are told so.
     #[error("the journal is closed")]
     Closed,
+    /// Records were removed since the reader or follower that is told this waited last. It is told once; its next call
+    /// goes on with what is in their place.
+    #[error("the journal was truncated: the records after {last} were removed")]
+    Truncated {
+        /// The last record that the deepest of these truncations has kept; 0 if the journal was cleared.
+        last: u64,
+    },
     /// A truncation would have to preserve more for the readers that hold older views than
     /// [`Options::preserve_limit`](crate::Options::preserve_limit) or the system allows. Nothing was changed.
     #[error("readers hold {held_bytes} bytes beyond the cut, which cannot be preserved: {why}")]
@@ -139,6 +146,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { op, path: path.to_owned(), source }
+    }
+
+    /// Record `index`, of which only the bytes at `offset` were looked at, is not what it was when it was written.
+    pub(crate) fn corrupt(path: &Path, offset: u64, index: u64) -> Self {
+        Self::Corrupt { path: path.to_owned(), offset, index, beyond: Beyond::default() }
     }
 
     /// The same error for another waiter: [`io::Error`] is not `Clone`, so it is built again from its code.
@@ -166,6 +178,7 @@ impl Error {
             Self::RecordTooLarge { len, max } => Self::RecordTooLarge { len: *len, max: *max },
             Self::Poisoned { first } => Self::Poisoned { first: Arc::clone(first) },
             Self::Closed => Self::Closed,
+            Self::Truncated { last } => Self::Truncated { last: *last },
             Self::ReadersActive { held_bytes, why } => {
                 Self::ReadersActive { held_bytes: *held_bytes, why: why.clone() }
             }
@@ -184,6 +197,7 @@ impl Error {
             Self::RecordTooLarge { .. } => io::ErrorKind::InvalidInput,
             Self::Poisoned { first } => first.kind(),
             Self::Closed => io::ErrorKind::BrokenPipe,
+            Self::Truncated { .. } => io::ErrorKind::Interrupted,
             Self::ReadersActive { .. } => io::ErrorKind::ResourceBusy,
             Self::Stopped => io::ErrorKind::Interrupted,
         }

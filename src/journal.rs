@@ -8,13 +8,14 @@ use std::path::Path;
 use crate::batch::{Batch, Borrowed};
 use crate::error::{Error, Result};
 use crate::file::{JournalFile, Seamed};
+use crate::follow::Follow;
 use crate::log::Log;
 use crate::options::{Format, Options, SyncPolicy};
 use crate::reader::{Reader, RecordRef, corrupt};
 use crate::recovery::{RecoveryReport, recover};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::sync::{Arc, Guard, Ordering};
+use crate::sync::{Arc, Guard};
 use crate::ticker::Ticker;
 use crate::view::{Extent, View};
 use crate::writer::{Records, Start};
@@ -244,7 +245,13 @@ impl Journal {
 
     /// A reader for one thread; it sees what is committed, as it is committed.
     pub fn reader(&self) -> Reader {
-        Reader::new(&self.log.publisher, Arc::clone(&self.log.closed))
+        Reader::new(&self.log)
+    }
+
+    /// The records from index `from` on, those to come included: an iterator that waits for the next one. It begins at the
+    /// first record if `from` is before that, and waits for `from` if that is yet to come.
+    pub fn follow(&self, from: u64) -> Follow {
+        Follow::new(&self.log, from)
     }
 
     /// The index of the first record; one more than [`last_index`](Self::last_index) if the journal is empty.
@@ -365,7 +372,7 @@ impl Journal {
             true => self.log.file.unlink(),
             false => self.log.close(),
         };
-        self.log.closed.store(true, Ordering::Release);
+        self.log.set_closed();
         result
     }
 }

@@ -6,16 +6,19 @@
 //! finds that it needs the slot leaves a [`Note`] in the writer, lets go, takes slot and lock and looks again; meanwhile
 //! appends may stage but none may flush.
 
-use crate::commit::{Commit, Dropped, Slot};
+use crate::commit::{Commit, Dropped, Slot, Watermark};
 use crate::cut::{leave_mark, take_off};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
+use crate::generation::Generation;
+use crate::locked::Locked;
 use crate::map::Map;
 use crate::options::{Format, Options, SyncPolicy};
 use crate::publish::Publisher;
 use crate::stats::Stats;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::view::View;
+use crate::watch::{Asked, Until, Watch};
 use crate::writer::{Note, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
@@ -38,8 +41,9 @@ pub(crate) enum Rest {
 /// The journal without its façade.
 #[derive(Debug)]
 pub(crate) struct Log {
-    pub(crate) writer: Mutex<Writer>,
+    writer: Mutex<Writer>,
     pub(crate) commit: Commit,
+    pub(crate) watch: Watch,
     pub(crate) publisher: Publisher<View>,
     pub(crate) file: Arc<JournalFile>,
     pub(crate) format: Format,
@@ -47,7 +51,7 @@ pub(crate) struct Log {
     pub(crate) preserve_limit: u64,
     pub(crate) background: Mutex<BackgroundFailures>,
     /// Readers outlive the journal and are told by this that it is closed.
-    pub(crate) closed: Arc<AtomicBool>,
+    closed: AtomicBool,
     pub(crate) max_record_len: u64,
     /// The last appended record, for those who do not hold the append lock.
     appended: AtomicU64,
@@ -61,17 +65,24 @@ impl Log {
         let writer = Writer::new(start)?;
         Ok(Self {
             commit: Commit::new(writer.committed),
+            watch: Watch::default(),
             publisher: writer.publisher.clone(),
             file,
             format,
             policy: options.sync,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
-            closed: Arc::new(AtomicBool::new(false)),
+            closed: AtomicBool::new(false),
             max_record_len: options.max_record_len,
             appended: AtomicU64::new(writer.committed.index),
             writer: Mutex::new(writer),
         })
+    }
+
+    /// Takes the append lock.
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked::new(self.writer.lock(), &self.watch)
     }
 
     /// The last appended record.
@@ -86,15 +97,15 @@ impl Log {
 
     /// Commits everything that is appended.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.flush_locked(self.writer.lock(), None).map(drop)
+        self.flush_locked(self.lock(), None).map(drop)
     }
 
     /// Commits everything that is appended and keeps the append lock. A caller that holds the slot passes it.
     pub(crate) fn flush_locked<'a>(
         &'a self,
-        mut writer: MutexGuard<'a, Writer>,
+        mut writer: Locked<'a>,
         slot: Option<&Slot<'_>>,
-    ) -> Result<MutexGuard<'a, Writer>> {
+    ) -> Result<Locked<'a>> {
         loop {
             writer.check()?;
             // A truncation, too, must find nothing left behind the committed end, and nobody untold.
@@ -114,11 +125,7 @@ impl Log {
     }
 
     /// Sees to what the writer's note asks for, with the slot; takes the slot unless the caller has it.
-    pub(crate) fn settle<'a>(
-        &'a self,
-        mut writer: MutexGuard<'a, Writer>,
-        slot: Option<&Slot<'_>>,
-    ) -> MutexGuard<'a, Writer> {
+    pub(crate) fn settle<'a>(&'a self, mut writer: Locked<'a>, slot: Option<&Slot<'_>>) -> Locked<'a> {
         writer.note.get_or_insert(Note::Sync);
         drop(writer);
         match slot {
@@ -128,13 +135,13 @@ impl Log {
     }
 
     /// Whoever gets slot and lock first does what the note says; the others look again and find nothing to do.
-    fn settle_with(&self, slot: &Slot<'_>) -> MutexGuard<'_, Writer> {
-        let mut writer = self.writer.lock();
+    fn settle_with(&self, slot: &Slot<'_>) -> Locked<'_> {
+        let mut writer = self.lock();
         match writer.note {
             // The note stays while the lock is not held, so that nothing is flushed.
             Some(Note::Sync) => {
                 let synced = self.sync_committed(slot, writer);
-                writer = self.writer.lock();
+                writer = self.lock();
                 writer.note = None;
                 drop(synced);
                 writer
@@ -146,31 +153,36 @@ impl Log {
 
     /// Makes everything that is appended durable: the leader's work.
     pub(crate) fn sync_with(&self, slot: &Slot<'_>) -> Result<()> {
-        match self.flush_locked(self.writer.lock(), Some(slot)) {
+        match self.flush_locked(self.lock(), Some(slot)) {
             Ok(writer) => self.sync_committed(slot, writer),
             Err(error) => {
                 // What is committed can be made durable even if what is staged cannot be committed.
-                let synced = self.sync_committed(slot, self.writer.lock());
+                let synced = self.sync_committed(slot, self.lock());
                 synced.and(Err(error))
             }
         }
     }
 
     /// Makes everything that is committed durable, without holding the append lock while it syncs.
-    fn sync_committed(&self, slot: &Slot<'_>, writer: MutexGuard<'_, Writer>) -> Result<()> {
+    fn sync_committed(&self, slot: &Slot<'_>, writer: Locked<'_>) -> Result<()> {
         writer.check()?;
-        let (generation, committed) = (writer.view.generation(), writer.committed);
+        let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
         if self.commit.durable_bytes() == committed.bytes {
             return Ok(());
         }
         match self.file.sync() {
             Ok(()) => {
-                self.commit.acknowledge(slot, generation, committed);
+                self.made_durable(slot, generation, committed);
                 Ok(())
             }
-            Err(error) => Err(self.poison(slot, self.writer.lock(), Rest::TakeOff, error)),
+            Err(error) => Err(self.poison(slot, self.lock(), Rest::TakeOff, error)),
         }
+    }
+
+    fn made_durable(&self, slot: &Slot<'_>, generation: u64, to: Watermark) {
+        self.commit.acknowledge(slot, generation, to);
+        self.watch.durable.wake_all();
     }
 
     /// A write failed: takes what it left off the file and returns the error for the caller whose record is refused.
@@ -178,12 +190,12 @@ impl Log {
     /// under the others those appends have returned, so what they staged stays.
     pub(crate) fn refuse<'a>(
         &'a self,
-        mut writer: MutexGuard<'a, Writer>,
+        mut writer: Locked<'a>,
         slot: Option<&Slot<'_>>,
         error: Error,
     ) -> Error {
         let dropped = (self.policy == SyncPolicy::Always).then(|| {
-            let (generation, kept) = (writer.view.generation(), writer.committed.index);
+            let (generation, kept) = (writer.view.cuts(), writer.committed.index);
             let (stage, waiting) = (writer.stage, writer.waiting);
             writer.drop_staged();
             self.set_appended(kept);
@@ -196,16 +208,12 @@ impl Log {
 
     /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
     /// behind a shorter one. The appends that were dropped hear of it only then.
-    pub(crate) fn roll_back<'a>(
-        &'a self,
-        slot: &Slot<'_>,
-        writer: MutexGuard<'a, Writer>,
-    ) -> MutexGuard<'a, Writer> {
-        let (generation, committed) = (writer.view.generation(), writer.committed);
+    pub(crate) fn roll_back<'a>(&'a self, slot: &Slot<'_>, writer: Locked<'a>) -> Locked<'a> {
+        let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
         // The note keeps flushes away, so the file is not written meanwhile.
         let rolled_back = take_off(&self.file, self.format, committed.bytes);
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock();
         let dropped = match writer.note.take() {
             Some(Note::RollBack { dropped }) => dropped,
             _ => None,
@@ -216,7 +224,7 @@ impl Log {
                 if marked {
                     writer.barrier = committed.bytes;
                 }
-                self.commit.acknowledge(slot, generation, committed);
+                self.made_durable(slot, generation, committed);
                 if let Some(dropped) = dropped {
                     self.commit.dropped(slot, dropped);
                 }
@@ -224,7 +232,7 @@ impl Log {
             }
             Err(error) => {
                 self.poison(slot, writer, Rest::TakeOff, error);
-                self.writer.lock()
+                self.lock()
             }
         }
     }
@@ -232,19 +240,12 @@ impl Log {
     /// Nothing more is acknowledged on this handle: the system may now call pages clean that never reached the disk.
     /// Readers get a view that ends at the durable point, what they hold is preserved, and the file is cut there if
     /// that is possible. Returns the error to tell.
-    pub(crate) fn poison(
-        &self,
-        slot: &Slot<'_>,
-        mut writer: MutexGuard<'_, Writer>,
-        rest: Rest,
-        error: Error,
-    ) -> Error {
+    pub(crate) fn poison(&self, slot: &Slot<'_>, mut writer: Locked<'_>, rest: Rest, error: Error) -> Error {
         if let Some(first) = &writer.failure {
             return Error::Poisoned { first: Arc::clone(first) };
         }
         let first = Arc::new(error);
         let durable = self.commit.durable();
-        let generation = writer.view.generation() + 1;
         writer.failure = Some(Arc::clone(&first));
         writer.note = None;
         writer.drop_staged();
@@ -254,6 +255,8 @@ impl Log {
         let map = map.unwrap_or(before);
         map.raise(map.limit().max(durable.bytes));
         writer.index.cut(durable.index, durable.bytes);
+        let generation = writer.generations.cut(durable.index);
+        let cuts = generation.number();
         let index = Arc::clone(writer.index.index());
         writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
         self.set_appended(durable.index);
@@ -263,8 +266,50 @@ impl Log {
             let _ = take_off(&self.file, self.format, durable.bytes);
         }
         writer.committed = durable;
-        self.commit.fail(slot, generation, Arc::clone(&first));
+        self.commit.fail(slot, cuts, Arc::clone(&first));
+        drop(writer);
+        self.watch.ring_all();
         Error::Poisoned { first }
+    }
+
+    /// Whether something is staged that nobody flushes unless a reader waits for it: an append under
+    /// `SyncPolicy::Always` does that itself.
+    pub(crate) fn is_staged(&self) -> bool {
+        self.policy != SyncPolicy::Always
+            && !self.is_closed()
+            && self.appended() > self.publisher.load().committed()
+    }
+
+    /// Leaves word that someone, who has registered at the bell, waits for record `n` to get as far as `until` and was
+    /// in `generation` last. Whether to wait for the bell: else there is something to look at.
+    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>) -> bool {
+        let mut writer = self.lock();
+        let cut = !Arc::ptr_eq(writer.view.generation(), generation);
+        if cut || writer.failure.is_some() || self.is_closed() {
+            return false;
+        }
+        if until == Until::Durable {
+            return self.commit.durable_in(generation.number()).is_none_or(|durable| durable < n);
+        }
+        let flushes = self.policy == SyncPolicy::Always;
+        if writer.committed.index >= n || (writer.is_staged() && !flushes) {
+            return false;
+        }
+        writer.ask(if flushes { Asked::Commit } else { Asked::Append });
+        true
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Tells those who read and wait that nothing more will come.
+    pub(crate) fn set_closed(&self) {
+        // Under the lock, so that who is about to wait sees it, or is seen waiting.
+        let writer = self.lock();
+        self.closed.store(true, Ordering::Release);
+        drop(writer);
+        self.watch.ring_all();
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -273,7 +318,7 @@ impl Log {
         let (background_failures, last_background_failure) = (background.count, background.last.clone());
         drop(background);
         let durable = self.commit.durable();
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock();
         let (appended, committed) = (writer.appended(), writer.committed);
         let held = writer.retired.held();
         let (views_held, held_bytes) = (held.len() as u64, held.iter().map(|view| view.map().limit()).sum());
@@ -305,7 +350,7 @@ impl Log {
             }
             other => other,
         })?;
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock();
         if self.format == Format::Sealed && !writer.marked {
             writer.marked = leave_mark(&self.file, self.format, writer.committed.bytes)?;
         }

@@ -3,11 +3,14 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::time::{Duration, Instant};
 
 use crate::error::{Beyond, Error, Result};
-use crate::publish::{Publisher, Subscriber};
-use crate::sync::{Arc, AtomicBool, Guard, Ordering};
+use crate::log::Log;
+use crate::publish::Subscriber;
+use crate::sync::{Arc, Guard};
 use crate::view::{Extent, Place, View};
+use crate::wait::Waiter;
 
 /// Reads the journal from one thread, lock-free: a read is a few loads, with no write to memory that threads share.
 ///
@@ -51,8 +54,8 @@ use crate::view::{Extent, Place, View};
 /// ```
 pub struct Reader {
     subscriber: Subscriber<View>,
-    closed: Arc<AtomicBool>,
     place: Option<Place>,
+    waiter: Waiter,
 }
 
 /// Whether a [`Reader`] can expect more.
@@ -68,8 +71,8 @@ pub enum ReaderStatus {
 }
 
 impl Reader {
-    pub(crate) fn new(publisher: &Publisher<View>, closed: Arc<AtomicBool>) -> Self {
-        Self { subscriber: publisher.subscribe(), closed, place: None }
+    pub(crate) fn new(log: &Arc<Log>) -> Self {
+        Self { subscriber: log.publisher.subscribe(), place: None, waiter: Waiter::new(log) }
     }
 
     /// The payload of record `n`, borrowed from the map; `None` if it is removed, beyond what is committed, or above
@@ -96,10 +99,78 @@ impl Reader {
         if let Some(first) = self.subscriber.get().failure() {
             return ReaderStatus::Poisoned(Arc::clone(first));
         }
-        match self.closed.load(Ordering::Acquire) {
+        match self.waiter.log().is_closed() {
             true => ReaderStatus::Closed,
             false => ReaderStatus::Open,
         }
+    }
+
+    /// Waits until record `n` is there, for `timeout` at most (`None`: for ever); whether it is. Nothing is polled and
+    /// nothing is held meanwhile: the view is [released](Self::release). What is appended but not committed is
+    /// committed, if it takes that.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let journal = wally::Options::new().sync(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
+    /// let mut reader = journal.reader();
+    /// let waiting = std::thread::spawn(move || {
+    ///     reader.wait_for(1, None)?;
+    ///     Ok::<_, wally::Error>(reader.get(1).map(<[u8]>::to_vec))
+    /// });
+    /// journal.append(b"hello")?;
+    /// assert_eq!(waiting.join().unwrap()?.as_deref(), Some(&b"hello"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// * [`Error::Truncated`], once, if the journal was truncated since this reader waited last or was made: what it has
+    ///   read behind that is gone, and the record that it waits for may be another one.
+    /// * [`Error::Closed`] or [`Error::Poisoned`] if it will never be there.
+    /// * [`Error::OutOfRange`] if it was removed from the front, and for 0.
+    /// * [`Error::Io`] if what is appended could not be committed.
+    pub fn wait_for(&mut self, n: u64, timeout: impl Into<Option<Duration>>) -> Result<bool> {
+        if self.is_there(n)? {
+            return Ok(true);
+        }
+        // A time too far away to be told is never.
+        let deadline = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
+        self.waiter.wait(n, deadline)
+    }
+
+    /// [`wait_for`](Self::wait_for) in async code, without a timeout: executors have their own, and the future can be
+    /// dropped at any time. With the feature `async`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
+    /// let mut reader = journal.reader();
+    /// journal.append(b"hello")?;
+    /// pollster::block_on(reader.wait_for_async(1))?;
+    /// assert_eq!(reader.get(1), Some(&b"hello"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As `wait_for`.
+    #[cfg(feature = "async")]
+    pub async fn wait_for_async(&mut self, n: u64) -> Result<()> {
+        match self.is_there(n)? {
+            true => Ok(()),
+            false => self.waiter.wait_async(n).await,
+        }
+    }
+
+    /// Whether record `n` is there without waiting. Else the view is let go of.
+    fn is_there(&mut self, n: u64) -> Result<bool> {
+        self.release();
+        let found = self.waiter.look(n)?;
+        let Some((view, last)) = found else { return Ok(false) };
+        let first = view.first();
+        if n < first {
+            let last = last.max(self.waiter.log().appended());
+            return Err(Error::OutOfRange { index: n, first, last });
+        }
+        Ok(true)
     }
 
     /// Lets go of the view that the last call used, so that its pages can go. The next call takes the current one.

@@ -128,7 +128,7 @@ impl fmt::Debug for Snapshot {
         f.debug_struct("Snapshot")
             .field("first_index", &self.first_index())
             .field("last_index", &self.last)
-            .field("generation", &self.view.generation())
+            .field("generation", &self.view.cuts())
             .finish_non_exhaustive()
     }
 }

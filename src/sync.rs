@@ -8,9 +8,11 @@ pub(crate) use std::sync::{Arc, OnceLock};
 pub(crate) use arc_swap::{ArcSwap, Cache, Guard};
 pub(crate) use crossbeam_utils::CachePadded;
 
+use event_listener::{Listener, listener};
+
 pub(crate) use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A mutex that ignores lock poisoning: no code of this crate panics while it holds one, and a caller's panic
 /// elsewhere must not turn into a second one here.
@@ -47,5 +49,58 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// What threads and tasks wait at. Who registers is woken by whatever comes after; nothing is allocated for it.
+#[derive(Debug, Default)]
+pub(crate) struct Event(event_listener::Event);
+
+/// How waiting at an [`Event`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// There was no need to wait, or the event was rung.
+    Over,
+    /// As above, by a ring that was meant for this waiter.
+    Woken,
+    /// The deadline passed, and no ring was spent on this waiter.
+    TimedOut,
+}
+
+impl Event {
+    /// Wakes one of those who wait that was not woken yet.
+    pub(crate) fn wake_one(&self) {
+        self.0.notify_additional(1);
+    }
+
+    /// Wakes all who wait.
+    pub(crate) fn wake_all(&self) {
+        self.0.notify(usize::MAX);
+    }
+
+    /// Registers, then asks `still`, and if that says so waits to be woken, until `deadline` at most.
+    pub(crate) fn wait_while(&self, deadline: Option<Instant>, still: impl FnOnce() -> bool) -> Wait {
+        listener!(self.0 => listener);
+        if !still() {
+            // What woke this waiter in the meantime goes to the next.
+            return Wait::Over;
+        }
+        match deadline {
+            None => listener.wait(),
+            Some(deadline) if listener.wait_deadline(deadline).is_none() => return Wait::TimedOut,
+            Some(_) => {}
+        }
+        Wait::Woken
+    }
+
+    /// The same for a task, which may be dropped while it waits.
+    #[cfg(feature = "async")]
+    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) -> Wait {
+        listener!(self.0 => listener);
+        if !still() {
+            return Wait::Over;
+        }
+        listener.await;
+        Wait::Woken
     }
 }

@@ -4,13 +4,14 @@
 
 use crate::commit::{Slot, Watermark};
 use crate::cut::{cut, is_no_space};
-use crate::error::{Beyond, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::index::{Index, IndexWriter};
+use crate::locked::Locked;
 use crate::log::{Log, Rest};
 use crate::map::{Map, maps_left};
 use crate::options::Format;
-use crate::sync::{Arc, MutexGuard};
+use crate::sync::Arc;
 use crate::view::{Extent, View};
 use crate::writer::Writer;
 
@@ -26,9 +27,15 @@ struct Resealed {
 impl Log {
     /// Keeps the records up to `n`; 0 clears the journal.
     pub(crate) fn truncate_back(&self, n: u64) -> Result<()> {
+        let done = self.cut_back(n);
+        self.watch.ring_all();
+        done
+    }
+
+    fn cut_back(&self, n: u64) -> Result<()> {
         // Step 1: slot, then append lock, both held throughout; everything flushed and synced.
         let slot = self.commit.take();
-        let mut writer = self.flush_locked(self.writer.lock(), Some(&slot))?;
+        let mut writer = self.flush_locked(self.lock(), Some(&slot))?;
         let (first, old_end) = (writer.view.first(), writer.committed);
         if n != 0 && (n < first.saturating_sub(1) || n > old_end.index) {
             return Err(Error::OutOfRange { index: n, first, last: old_end.index });
@@ -37,7 +44,7 @@ impl Log {
             if let Err(error) = self.file.sync() {
                 return Err(self.poison(&slot, writer, Rest::TakeOff, error));
             }
-            self.commit.acknowledge(&slot, writer.view.generation(), old_end);
+            self.commit.acknowledge(&slot, writer.view.cuts(), old_end);
         }
         // A gap goes too if the journal is cleared, and with it the numbering.
         let clears = n == 0 && first > 1;
@@ -78,7 +85,7 @@ impl Log {
         };
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
         writer.committed = end;
-        self.commit.cut(&slot, writer.view.generation(), end);
+        self.commit.cut(&slot, writer.view.cuts(), end);
         match done {
             Ok(marked) => {
                 writer.marked = marked;
@@ -90,18 +97,13 @@ impl Log {
     }
 
     /// Publishes the full length again, as another generation.
-    fn undo(
-        &self,
-        slot: &Slot<'_>,
-        mut writer: MutexGuard<'_, Writer>,
-        (map, index, end): (Map, Arc<Index>, Watermark),
-    ) {
+    fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, (map, index, end): (Map, Arc<Index>, Watermark)) {
         // The intent may have overwritten the mark of a clean end.
         writer.marked = false;
         writer.index.restore(index, end.index, end.bytes);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
-        self.commit.cut(slot, writer.view.generation(), end);
+        self.commit.cut(slot, writer.view.cuts(), end);
     }
 
     /// Writes the mark that says "the journal ends at `end`" behind the old end, and takes the last record that is kept
@@ -211,18 +213,13 @@ impl Writer {
         }
         match self.view.locate(n, self.view.committed(), &mut None) {
             Some(extent) => Ok((Some(extent), Watermark { index: n, bytes: extent.end })),
-            None => Err(Error::Corrupt {
-                path: self.file.path().to_owned(),
-                offset: self.view.index().nearest(n).1,
-                index: n,
-                beyond: Beyond::default(),
-            }),
+            None => Err(Error::corrupt(self.file.path(), self.view.index().nearest(n).1, n)),
         }
     }
 
     /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
     fn publish_cut(&mut self, map: Map, end: Watermark) {
-        let (index, generation) = (Arc::clone(self.index.index()), self.view.generation() + 1);
+        let (index, generation) = (Arc::clone(self.index.index()), self.generations.cut(end.index));
         self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
     }
 

@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::format::{HEADER_LEN, record_end};
+use crate::generation::Generation;
 use crate::index::Index;
 use crate::map::Map;
 use crate::options::IndexMode;
@@ -35,8 +36,7 @@ pub(crate) struct Place {
 pub(crate) struct View {
     map: Arc<Map>,
     index: Arc<Index>,
-    /// The number of cuts since open.
-    generation: u64,
+    generation: Arc<Generation>,
     /// Set if the journal is poisoned: the view then ends at the durable point.
     failure: Option<Arc<Error>>,
     /// Index of the last committed record. It moves while the view is the current one and never again.
@@ -45,7 +45,13 @@ pub(crate) struct View {
 
 impl View {
     /// A view of the records up to `last`, which ends at `end`.
-    pub(crate) fn new(map: Arc<Map>, index: Arc<Index>, generation: u64, last: u64, end: u64) -> Self {
+    pub(crate) fn new(
+        map: Arc<Map>,
+        index: Arc<Index>,
+        generation: Arc<Generation>,
+        last: u64,
+        end: u64,
+    ) -> Self {
         map.raise(end);
         let committed = CachePadded::new(AtomicU64::new(last));
         Self { map, index, generation, failure: None, committed }
@@ -55,7 +61,7 @@ impl View {
     pub(crate) fn poisoned(
         map: Arc<Map>,
         index: Arc<Index>,
-        generation: u64,
+        generation: Arc<Generation>,
         last: u64,
         failure: Arc<Error>,
     ) -> Self {
@@ -71,8 +77,13 @@ impl View {
         &self.index
     }
 
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// The number of cuts since open.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.generation.number()
     }
 
     pub(crate) fn failure(&self) -> Option<&Arc<Error>> {
@@ -111,7 +122,7 @@ impl View {
             return Some(Extent { start, end });
         }
         let extent = self.hop(n, *place)?;
-        *place = Some(Place { generation: self.generation, index: n.checked_add(1)?, offset: extent.end });
+        *place = Some(Place { generation: self.cuts(), index: n.checked_add(1)?, offset: extent.end });
         Some(extent)
     }
 
@@ -119,7 +130,7 @@ impl View {
     fn hop(&self, n: u64, place: Option<Place>) -> Option<Extent> {
         let (mut at, mut start) = self.index.nearest(n);
         if let Some(place) = place
-            && place.generation == self.generation
+            && place.generation == self.cuts()
             && (at..=n).contains(&place.index)
         {
             (at, start) = (place.index, place.offset);

@@ -10,12 +10,14 @@ use crate::commit::{Dropped, Watermark};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::format::{HEADER_LEN, Header, flag, record_end};
+use crate::generation::Generations;
 use crate::index::IndexWriter;
 use crate::map::Map;
 use crate::options::Format;
 use crate::publish::{Publisher, Retired};
 use crate::sync::Arc;
 use crate::view::View;
+use crate::watch::{Asked, News};
 
 /// Records of a batch that go out in one call.
 const GATHER: usize = 64;
@@ -76,6 +78,11 @@ pub(crate) struct Writer {
     pub(crate) note: Option<Note>,
     pub(crate) failure: Option<Arc<Error>>,
     pub(crate) view: Arc<View>,
+    pub(crate) generations: Generations,
+    /// What those who wait for records are owed.
+    asked: Asked,
+    /// The committed end when the first of them asked.
+    asked_at: Watermark,
     pub(crate) retired: Retired<View>,
     pub(crate) publisher: Publisher<View>,
     pub(crate) flushes: u64,
@@ -100,7 +107,10 @@ impl Writer {
         let Start { file, format, index, marked, staging_len } = start;
         let committed = Watermark { index: index.last(), bytes: index.end() };
         let map = Arc::new(Map::new(&file, committed.bytes)?);
-        let view = Arc::new(View::new(map, Arc::clone(index.index()), 0, committed.index, committed.bytes));
+        let generations = Generations::new();
+        let generation = Arc::clone(generations.current());
+        let view =
+            Arc::new(View::new(map, Arc::clone(index.index()), generation, committed.index, committed.bytes));
         Ok(Self {
             file,
             format,
@@ -116,6 +126,9 @@ impl Writer {
             failure: None,
             publisher: Publisher::new(Arc::clone(&view)),
             view,
+            generations,
+            asked: Asked::Nothing,
+            asked_at: committed,
             retired: Retired::new(),
             flushes: 0,
             views_published: 1,
@@ -326,6 +339,22 @@ impl Writer {
             .map_err(|error| Error::ReadersActive { held_bytes, why: error.to_string() })
     }
 
+    /// Someone waits for a record that is not committed, and nothing is staged or someone sees to that.
+    pub(crate) fn ask(&mut self, asked: Asked) {
+        if self.asked == Asked::Nothing {
+            (self.asked, self.asked_at) = (asked, self.committed);
+        }
+    }
+
+    /// What happened that someone has asked for, as the append lock is given up.
+    #[inline]
+    pub(crate) fn news(&mut self) -> News {
+        if self.asked == Asked::Nothing {
+            return News::None;
+        }
+        self.asked.news(!self.staging.is_empty(), self.committed != self.asked_at)
+    }
+
     /// A map that shows the file up to `end`, if the current one does not. Made before the write: what is in the file
     /// but cannot be mapped could not be read.
     fn map_for(&self, end: u64) -> Result<Option<Map>> {
@@ -342,7 +371,8 @@ impl Writer {
             None => self.view.commit(last, end),
             Some(map) => {
                 let index = Arc::clone(self.index.index());
-                self.replace_view(View::new(Arc::new(map), index, self.view.generation(), last, end));
+                let generation = Arc::clone(self.generations.current());
+                self.replace_view(View::new(Arc::new(map), index, generation, last, end));
             }
         }
         self.committed = Watermark { index: last, bytes: end };

@@ -6,9 +6,9 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `view.rs`, `snapshot.rs` and `commit.rs` are compiled in here from `src/` as they are.
-//! `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs` that of the mapped file. `loom/journal.rs` does what
-//! the writer does with them.
+//! `publish.rs`, `index.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `generation.rs`, `watch.rs` and `wait.rs` are compiled
+//! in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs` that of the mapped
+//! file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for those who wait.
 //!
 //! What each model is worth: weakened like this, the code makes it fail.
 //!
@@ -43,6 +43,8 @@ mod commit;
 mod error;
 #[path = "../src/format.rs"]
 mod format;
+#[path = "../src/generation.rs"]
+mod generation;
 #[path = "../src/index.rs"]
 mod index;
 #[path = "../src/options.rs"]
@@ -56,7 +58,13 @@ mod seam;
 mod snapshot;
 #[path = "../src/view.rs"]
 mod view;
+#[path = "../src/wait.rs"]
+mod wait;
+#[path = "../src/watch.rs"]
+mod watch;
 
+#[path = "loom/log.rs"]
+mod log;
 #[path = "loom/map.rs"]
 mod map;
 #[path = "loom/sync.rs"]
@@ -66,6 +74,8 @@ mod sync;
 mod counts;
 #[path = "loom/durability.rs"]
 mod durability;
+#[path = "loom/following.rs"]
+mod following;
 #[path = "loom/journal.rs"]
 mod journal;
 #[path = "loom/pins.rs"]

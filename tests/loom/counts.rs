@@ -3,6 +3,7 @@
 
 use loom::thread;
 
+use crate::generation::Generation;
 use crate::index::IndexWriter;
 use crate::journal::{Writer, read_all};
 use crate::map::Map;
@@ -49,7 +50,7 @@ fn who_sees_a_record_sees_its_wide_entry() {
     model(3, || {
         let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
         let map = Arc::new(Map::new(&std::rc::Rc::default()));
-        let view = Arc::new(View::new(map, Arc::clone(index.index()), 0, 0, 0));
+        let view = Arc::new(View::new(map, Arc::clone(index.index()), Generation::new(0), 0, 0));
         let publisher = Publisher::new(Arc::clone(&view));
         let reader = thread::spawn(move || {
             let view = publisher.load();
@@ -75,14 +76,20 @@ fn an_old_index_stays_as_it_was() {
         let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
         (1..=3).for_each(|n| index.push(n * 20));
         let view = |index: &IndexWriter, generation, last| {
-            Arc::new(View::new(Arc::new(Map::new(&file)), Arc::clone(index.index()), generation, last, 0))
+            Arc::new(View::new(
+                Arc::new(Map::new(&file)),
+                Arc::clone(index.index()),
+                Generation::new(generation),
+                last,
+                0,
+            ))
         };
         let publisher = Publisher::new(view(&index, 0, 3));
         let subscribed = publisher.clone();
         let reader = thread::spawn(move || {
             let view = subscribed.load_full();
             let last = view.committed();
-            let each = if view.generation() == 0 { 20 } else { 30 };
+            let each = if view.cuts() == 0 { 20 } else { 30 };
             for n in 1..=last {
                 let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
                 assert_eq!(
@@ -131,8 +138,8 @@ fn a_count_goes_back_only_with_a_new_generation() {
         let reader = thread::spawn(move || {
             let mut look = || {
                 let view = subscriber.get();
-                let payloads = if view.generation() == 0 { [1, 2, 3] } else { [1, 8, 9] };
-                (view.generation(), read_all(view, &payloads))
+                let payloads = if view.cuts() == 0 { [1, 2, 3] } else { [1, 8, 9] };
+                (view.cuts(), read_all(view, &payloads))
             };
             let before = look();
             let after = look();

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::generation::{Generation, Generations};
 use crate::index::IndexWriter;
 use crate::map::{File, Map, RECORD_LEN};
 use crate::options::IndexMode;
@@ -13,6 +14,7 @@ use crate::view::View;
 pub(crate) struct Writer {
     file: Rc<File>,
     index: IndexWriter,
+    generations: Generations,
     view: Arc<View>,
     retired: Retired<View>,
     pub(crate) publisher: Publisher<View>,
@@ -22,9 +24,11 @@ impl Writer {
     pub(crate) fn new(mode: IndexMode) -> Self {
         let file = Rc::default();
         let index = IndexWriter::new(mode, 1, 0);
-        let view = Arc::new(View::new(Arc::new(Map::new(&file)), Arc::clone(index.index()), 0, 0, 0));
+        let generations = Generations::new();
+        let (map, generation) = (Arc::new(Map::new(&file)), Arc::clone(generations.current()));
+        let view = Arc::new(View::new(map, Arc::clone(index.index()), generation, 0, 0));
         let publisher = Publisher::new(Arc::clone(&view));
-        Self { file, index, view, retired: Retired::new(), publisher }
+        Self { file, index, generations, view, retired: Retired::new(), publisher }
     }
 
     /// Appends records without letting readers see them.
@@ -44,19 +48,35 @@ impl Writer {
     /// Appends records and lets readers see them in a view with a larger map.
     pub(crate) fn grow(&mut self, payloads: &[u8]) {
         self.stage(payloads);
-        self.publish(self.view.generation());
+        self.publish();
+    }
+
+    /// Lets readers see what was staged.
+    pub(crate) fn publish_staged(&mut self) {
+        self.view.commit(self.index.last(), self.index.end());
+    }
+
+    /// The last record, staged ones included, and the last that readers see.
+    pub(crate) fn lasts(&self) -> (u64, u64) {
+        (self.index.last(), self.view.committed())
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        self.generations.current()
     }
 
     /// Keeps the records up to `n`, without touching what lies beyond them.
     pub(crate) fn cut(&mut self, n: u64) {
         self.index.cut(n, n * RECORD_LEN);
-        self.publish(self.view.generation() + 1);
+        self.generations.cut(n);
+        self.publish();
         self.retired.held().iter().for_each(|view| view.map().preserve());
     }
 
-    fn publish(&mut self, generation: u64) {
+    fn publish(&mut self) {
         let map = Arc::new(Map::new(&self.file));
         let (last, end) = (self.index.last(), self.index.end());
+        let generation = Arc::clone(self.generations.current());
         let view = View::new(map, Arc::clone(self.index.index()), generation, last, end);
         self.retired.replace(&self.publisher, &mut self.view, view);
     }

@@ -11,7 +11,7 @@ use crate::view::View;
 /// Reads the last record twice, as a borrow that lives on would.
 fn read_last_twice(view: &View) {
     let last = view.committed();
-    let expected = if view.generation() == 0 { [1, 2, 3] } else { [1, 8, 9] }[last as usize - 1];
+    let expected = if view.cuts() == 0 { [1, 2, 3] } else { [1, 8, 9] }[last as usize - 1];
     assert_eq!(payload(view, last, last), expected);
     thread::yield_now();
     assert_eq!(payload(view, last, last), expected, "the bytes changed");

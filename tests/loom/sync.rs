@@ -1,6 +1,6 @@
 //! Takes the place of `src/sync.rs` in the models: the same names with the same contracts, made of loom's primitives.
 //!
-//! What is modelled has no timeouts, no `Weak` and no SeqCst accesses, which loom would treat as AcqRel; so nothing here
+//! What is modelled has no clock, no `Weak` and no SeqCst accesses, which loom would treat as AcqRel; so nothing here
 //! offers them. A stand-in of its own has each happens-before edge that the real one promises and none besides: what
 //! loom should not see, such as who owns memory, is kept in std's types, which order nothing between loom's threads.
 //!
@@ -57,6 +57,102 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// What threads wait at, as in `src/sync.rs`. It orders nothing but a ring before the waiter's return: who rings reads the
+/// number of those who wait relaxed, so whoever is to be rung for has to be known by other means.
+#[derive(Debug, Default)]
+pub(crate) struct Event {
+    waiting: AtomicUsize,
+    listeners: Mutex<Listeners>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    next_id: usize,
+    list: Vec<(usize, Rung)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rung {
+    No,
+    /// For this one, which passes it on if it goes away before it was woken.
+    One,
+    All,
+}
+
+/// How waiting ended, as in `src/sync.rs`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Wait {
+    Over,
+    Woken,
+    TimedOut,
+}
+
+impl Event {
+    pub(crate) fn wake_one(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            Self::ring_next(&mut self.listeners.lock());
+            self.rung.notify_all();
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            let mut listeners = self.listeners.lock();
+            listeners.list.iter_mut().filter(|each| each.1 == Rung::No).for_each(|each| each.1 = Rung::All);
+            drop(listeners);
+            self.rung.notify_all();
+        }
+    }
+
+    fn ring_next(listeners: &mut Listeners) {
+        if let Some(next) = listeners.list.iter_mut().find(|each| each.1 == Rung::No) {
+            next.1 = Rung::One;
+        }
+    }
+
+    /// A task that is polled once: the models have threads only.
+    #[cfg(feature = "async")]
+    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) -> Wait {
+        self.wait_while(None, still)
+    }
+
+    /// A deadline has always passed.
+    pub(crate) fn wait_while(
+        &self,
+        deadline: Option<std::time::Instant>,
+        still: impl FnOnce() -> bool,
+    ) -> Wait {
+        let mut listeners = self.listeners.lock();
+        let id = listeners.next_id;
+        listeners.next_id += 1;
+        listeners.list.push((id, Rung::No));
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        drop(listeners);
+        let waits = still();
+        let mut listeners = self.listeners.lock();
+        loop {
+            let at = listeners.list.iter().position(|each| each.0 == id).unwrap();
+            let rung = listeners.list[at].1;
+            if waits && rung == Rung::No && deadline.is_none() {
+                listeners = self.rung.wait(listeners);
+                continue;
+            }
+            listeners.list.remove(at);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if !waits && rung == Rung::One {
+                Self::ring_next(&mut listeners);
+                self.rung.notify_all();
+            }
+            return match (waits, rung) {
+                (false, _) => Wait::Over,
+                (true, Rung::No) => Wait::TimedOut,
+                (true, _) => Wait::Woken,
+            };
+        }
     }
 }
 
@@ -151,6 +247,10 @@ impl<T> Arc<T> {
         this.count.0.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn ptr_eq(this: &Self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&this.value, &other.value)
+    }
+
     /// The same with or without a count, which changes hands or is accounted for otherwise.
     fn alias(&self, counted: bool) -> Self {
         Self { value: std::sync::Arc::clone(&self.value), count: self.count.clone(), counted }
@@ -193,7 +293,7 @@ impl<T: fmt::Display> fmt::Display for Arc<T> {
 }
 
 /// Loads of one value that a model can make before it is swapped out.
-const TICKETS: usize = 6;
+const TICKETS: usize = 24;
 
 /// Set in a node's gate once its value was swapped out.
 const CLOSED: usize = 1 << 16;

@@ -1,0 +1,137 @@
+//! Waiting for a record, as [`Reader`](crate::Reader) and [`Follow`](crate::Follow) do: look, register, look again under
+//! the append lock, sleep. What is staged is flushed by whoever waits for it.
+
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::log::Log;
+use crate::sync::{Arc, Guard, Wait};
+use crate::view::View;
+use crate::watch::Until;
+
+/// Waits for records of one journal. It holds no view meanwhile, only the generation that it was in.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    log: Arc<Log>,
+    generation: Arc<Generation>,
+    pub(crate) until: Until,
+    /// Up to here records are known to be durable, in this generation.
+    durable: u64,
+}
+
+impl Waiter {
+    pub(crate) fn new(log: &Arc<Log>) -> Self {
+        let generation = Arc::clone(log.publisher.load().generation());
+        Self { log: Arc::clone(log), generation, until: Until::Committed, durable: 0 }
+    }
+
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// A view in which record `n` is there, if it has got as far as it should, with the last record of which that can
+    /// be said. Commits what is staged if that is what it takes.
+    ///
+    /// # Errors
+    /// * `Truncated`, once, if the journal was cut since the generation that this was in.
+    /// * `Poisoned` or `Closed` if the record will never be there.
+    /// * `Io` if a flush was needed and failed.
+    pub(crate) fn look(&mut self, n: u64) -> Result<Option<(Guard<Arc<View>>, u64)>> {
+        loop {
+            // Looked at first: what a close commits comes before it.
+            let closed = self.log.is_closed();
+            let view = self.log.publisher.load();
+            if let Some(last) = self.cut_since(&view) {
+                return Err(Error::Truncated { last });
+            }
+            let last = self.last(&view, n);
+            if n <= last {
+                return Ok(Some((view, last)));
+            }
+            if let Some(first) = view.failure() {
+                return Err(Error::Poisoned { first: Arc::clone(first) });
+            }
+            if closed {
+                return Err(Error::Closed);
+            }
+            drop(view);
+            if self.until == Until::Durable || !self.log.is_staged() {
+                return Ok(None);
+            }
+            self.log.flush()?;
+        }
+    }
+
+    /// Waits until [`look`](Self::look) finds record `n`, and tells so; or until `deadline`, and tells that it did not.
+    ///
+    /// # Errors
+    /// As `look`.
+    pub(crate) fn wait(&mut self, n: u64, deadline: Option<Instant>) -> Result<bool> {
+        let mut woken = false;
+        let found = loop {
+            match self.look(n) {
+                Ok(Some(_)) => break Ok(true),
+                Ok(None) => {}
+                Err(error) => break Err(error),
+            }
+            let bell = self.log.watch.bell(self.until);
+            match bell.wait_while(deadline, || self.log.ask(n, self.until, &self.generation)) {
+                Wait::Over => {}
+                Wait::Woken => woken = true,
+                Wait::TimedOut => break Ok(false),
+            }
+        };
+        self.leave(woken);
+        found
+    }
+
+    /// The same in a task, without a deadline. The future can be dropped at any time.
+    #[cfg(feature = "async")]
+    pub(crate) async fn wait_async(&mut self, n: u64) -> Result<()> {
+        let mut woken = false;
+        let found = loop {
+            match self.look(n) {
+                Ok(Some(_)) => break Ok(()),
+                Ok(None) => {}
+                Err(error) => break Err(error),
+            }
+            let bell = self.log.watch.bell(self.until);
+            let waited = bell.wait_while_async(|| self.log.ask(n, self.until, &self.generation));
+            woken |= waited.await == Wait::Woken;
+        };
+        self.leave(woken);
+        found
+    }
+
+    /// Who was woken to flush what is staged may have found something else to tell its caller.
+    fn leave(&self, woken: bool) {
+        if woken && self.until == Until::Committed && self.log.is_staged() {
+            self.log.watch.pass_on();
+        }
+    }
+
+    /// How far `view` was cut since the generation before, which becomes its own.
+    fn cut_since(&mut self, view: &View) -> Option<u64> {
+        if Arc::ptr_eq(&self.generation, view.generation()) {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.generation, Arc::clone(view.generation()));
+        self.durable = 0;
+        before.lowest_cut()
+    }
+
+    /// The last record of `view` that has got as far as it should; at least, if that is not before `n`.
+    fn last(&mut self, view: &View, n: u64) -> u64 {
+        let committed = view.committed();
+        if self.until == Until::Committed {
+            return committed;
+        }
+        if n > self.durable
+            && let Some(durable) = self.log.commit.durable_in(self.generation.number())
+        {
+            self.durable = durable;
+        }
+        self.durable.min(committed)
+    }
+}

@@ -1,0 +1,535 @@
+//! Following: every record once and in order, to whoever waits for it; cuts, failures and the end told by a value; no
+//! wake-up lost, and none for nothing.
+
+mod common;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::{place, place_in_memory};
+use wally::{Error, Follow, Format, IndexMode, Journal, Options, RecordRef, Result, SyncPolicy};
+
+const NEVER: Option<Duration> = None;
+const AT_ONCE: Duration = Duration::ZERO;
+
+fn options(policy: SyncPolicy) -> Options {
+    let mut options = Options::new();
+    options.sync(policy);
+    options
+}
+
+/// The number that the next record holds.
+#[track_caller]
+fn number(record: Result<Option<RecordRef>>) -> u64 {
+    let record = record.unwrap().expect("a record");
+    let number = u64::from_le_bytes(record[..].try_into().unwrap());
+    // Every test appends records that hold their own index, plus a thousand for each cut before.
+    assert_eq!(number % 1000, record.index());
+    number
+}
+
+fn append(journal: &Journal, numbers: impl IntoIterator<Item = u64>) {
+    for n in numbers {
+        assert_eq!(journal.append(&n.to_le_bytes()).unwrap(), n % 1000);
+    }
+}
+
+#[track_caller]
+fn truncated<T>(result: Result<T>) -> u64 {
+    match result {
+        Err(Error::Truncated { last }) => last,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a truncation goes before everything else"),
+    }
+}
+
+#[test]
+fn a_follower_gets_what_is_there_and_what_comes_and_the_end() {
+    for mode in [IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan] {
+        for policy in
+            [SyncPolicy::OnDemand, SyncPolicy::Always, SyncPolicy::Interval(Duration::from_secs(1000))]
+        {
+            for format in [Format::Sealed, Format::Reference] {
+                let (_dir, path) = place_in_memory();
+                let journal = options(policy).index(mode).format(format).open(path).unwrap();
+                append(&journal, 1..=5);
+                let mut follow = journal.follow(3);
+                assert_eq!(follow.next_index(), 3);
+                (3..=5).for_each(|n| assert_eq!(number(follow.try_next()), n));
+                assert!(follow.try_next().unwrap().is_none());
+                append(&journal, 6..=7);
+                (6..=7).for_each(|n| assert_eq!(number(follow.next().transpose()), n));
+                append(&journal, 8..=8);
+                journal.close().unwrap();
+                assert_eq!(number(follow.next().transpose()), 8, "what was committed before the end");
+                assert!(matches!(follow.next(), Some(Err(Error::Closed))));
+                assert!(follow.next().is_none());
+                assert!(matches!(follow.try_next(), Err(Error::Closed)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_follower_begins_at_the_first_record_or_waits_for_its_own() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=2);
+    assert_eq!(number(journal.follow(0).try_next()), 1);
+    let mut later = journal.follow(4);
+    assert!(later.try_next().unwrap().is_none());
+    append(&journal, 3..=3);
+    assert!(later.try_next().unwrap().is_none());
+    append(&journal, 4..=4);
+    assert_eq!(number(later.try_next()), 4);
+}
+
+#[test]
+fn a_dropped_journal_ends_its_followers_like_a_closed_one() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let mut follow = journal.follow(1);
+    let mut reader = journal.reader();
+    append(&journal, 1..=1);
+    let threads = [
+        std::thread::spawn(move || follow.by_ref().map(|record| record.is_ok()).collect::<Vec<_>>()),
+        std::thread::spawn(move || vec![matches!(reader.wait_for(2, NEVER), Err(Error::Closed))]),
+    ];
+    drop(journal);
+    let [followed, waited] = threads.map(|thread| thread.join().unwrap());
+    assert_eq!(followed, [true, false]);
+    assert_eq!(waited, [true]);
+}
+
+#[test]
+fn a_deadline_ends_the_waiting_and_nothing_else() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let (mut follow, mut reader) = (journal.follow(1), journal.reader());
+    assert!(follow.next_before(Instant::now()).unwrap().is_none());
+    assert!(follow.next_before(Instant::now() + Duration::from_millis(2)).unwrap().is_none());
+    assert!(!reader.wait_for(1, AT_ONCE).unwrap());
+    assert!(!reader.wait_for(1, Duration::from_millis(2)).unwrap());
+    append(&journal, 1..=1);
+    assert_eq!(number(follow.next_before(Instant::now())), 1);
+    assert!(reader.wait_for(1, AT_ONCE).unwrap());
+    assert!(reader.wait_for(1, Duration::MAX).unwrap());
+}
+
+#[test]
+fn what_will_never_be_there_is_not_waited_for() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=3);
+    let mut reader = journal.reader();
+    assert!(matches!(reader.wait_for(0, NEVER), Err(Error::OutOfRange { index: 0, first: 1, last: 3 })));
+    journal.close().unwrap();
+    assert!(reader.wait_for(3, NEVER).unwrap());
+    assert!(matches!(reader.wait_for(4, NEVER), Err(Error::Closed)));
+}
+
+#[test]
+fn a_waiting_reader_has_let_go_of_its_view() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=3);
+    journal.flush().unwrap();
+    let (mut reader, mut follow) = (journal.reader(), journal.follow(1));
+    assert!(reader.get(3).is_some());
+    while follow.try_next().unwrap().is_some() {}
+    assert!(!reader.wait_for(4, AT_ONCE).unwrap());
+    journal.truncate_back(1).unwrap();
+    assert_eq!(journal.stats().views_held, 0);
+    // One that reads does hold it, so the figure means something.
+    assert!(reader.get(1).is_some());
+    journal.truncate_back(0).unwrap();
+    assert_eq!(journal.stats().views_held, 1);
+}
+
+#[test]
+fn the_lowest_cut_is_told_once_and_the_follower_goes_on_from_there() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=30);
+    let (mut follow, mut behind, mut reader) = (journal.follow(1), journal.follow(1), journal.reader());
+    (1..=30).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    (1..=5).for_each(|n| assert_eq!(number(behind.try_next()), n));
+    assert!(reader.wait_for(30, NEVER).unwrap());
+    journal.truncate_back(20).unwrap();
+    append(&journal, 1021..=1025);
+    journal.truncate_back(10).unwrap();
+    append(&journal, 2011..=2015);
+    journal.truncate_back(14).unwrap();
+    assert_eq!(truncated(follow.try_next()), 10);
+    (2011..=2014).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    assert!(follow.try_next().unwrap().is_none());
+    assert_eq!(truncated(behind.next().transpose()), 10);
+    assert_eq!(behind.next_index(), 6, "what it had not yet read it reads as it is now");
+    (6..=10).chain(2011..=2014).for_each(|n| assert_eq!(number(behind.try_next()), n));
+    assert_eq!(truncated(reader.wait_for(31, NEVER)), 10);
+    assert!(!reader.wait_for(31, AT_ONCE).unwrap());
+    journal.truncate_back(0).unwrap();
+    assert_eq!(truncated(follow.next_before(Instant::now())), 0);
+    append(&journal, 3001..=3001);
+    assert_eq!(number(follow.try_next()), 3001);
+}
+
+#[test]
+fn a_truncation_that_removes_nothing_is_not_told() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=3);
+    let mut follow = journal.follow(1);
+    (1..=3).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    journal.truncate_back(3).unwrap();
+    assert!(follow.try_next().unwrap().is_none());
+}
+
+#[test]
+fn those_who_wait_are_told_of_a_cut() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=9);
+    let (mut follow, mut durable, mut reader) =
+        (journal.follow(10), journal.follow(10).durable(), journal.reader());
+    let threads = [
+        std::thread::spawn(move || truncated(follow.next().transpose())),
+        std::thread::spawn(move || truncated(durable.next().transpose())),
+        std::thread::spawn(move || truncated(reader.wait_for(10, NEVER))),
+    ];
+    journal.truncate_back(7).unwrap();
+    assert_eq!(threads.map(|thread| thread.join().unwrap()), [7; 3]);
+}
+
+#[test]
+fn a_durable_follower_gets_what_is_durable_and_no_more() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    append(&journal, 1..=30);
+    let mut follow = journal.follow(1).durable();
+    assert!(follow.try_next().unwrap().is_none());
+    journal.flush().unwrap();
+    assert!(follow.try_next().unwrap().is_none());
+    journal.sync().unwrap();
+    append(&journal, 31..=31);
+    journal.flush().unwrap();
+    (1..=30).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    assert!(follow.next_before(Instant::now()).unwrap().is_none());
+    // The indexes up to 31 were durable once; what has them now is not.
+    journal.truncate_back(20).unwrap();
+    append(&journal, 1021..=1031);
+    journal.flush().unwrap();
+    assert_eq!(truncated(follow.try_next()), 20);
+    assert!(follow.try_next().unwrap().is_none());
+    journal.wait_durable(25).unwrap();
+    (1021..=1025).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    journal.close().unwrap();
+    (1026..=1031).for_each(|n| assert_eq!(number(follow.next().transpose()), n));
+    assert!(matches!(follow.next(), Some(Err(Error::Closed))));
+}
+
+#[test]
+fn a_durable_follower_is_woken_by_whatever_makes_records_durable() {
+    for policy in [SyncPolicy::Always, SyncPolicy::OnDemand, SyncPolicy::Interval(Duration::from_millis(1))] {
+        let (_dir, path) = place_in_memory();
+        let journal = options(policy).open(path).unwrap();
+        let mut follow = journal.follow(1).durable();
+        let thread = std::thread::spawn(move || {
+            (1..=50).for_each(|n| assert_eq!(number(follow.next().transpose()), n))
+        });
+        for n in 1..=50 {
+            append(&journal, n..=n);
+            if policy == SyncPolicy::OnDemand {
+                journal.sync().unwrap();
+            }
+        }
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_failed_sync_is_told_to_all_after_what_is_durable() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    append(&journal, 1..=2);
+    journal.sync().unwrap();
+    append(&journal, 3..=4);
+    let (mut follow, mut late, mut reader) = (journal.follow(1), journal.follow(1), journal.reader());
+    (1..=4).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    let waiting = journal.follow(5);
+    let durable = journal.follow(3).durable();
+    let threads = [waiting, durable].map(|mut follow| {
+        std::thread::spawn(move || {
+            let told = truncated(follow.next().transpose());
+            (told, matches!(follow.next(), Some(Err(Error::Poisoned { .. }))), follow.next().is_none())
+        })
+    });
+    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    journal.sync().unwrap_err();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), (2, true, true));
+    }
+    assert_eq!(truncated(follow.try_next()), 2);
+    assert!(matches!(follow.next(), Some(Err(Error::Poisoned { .. }))));
+    assert!(follow.next().is_none());
+    assert_eq!(truncated(late.try_next()), 2);
+    (1..=2).for_each(|n| assert_eq!(number(late.try_next()), n));
+    assert!(matches!(late.try_next(), Err(Error::Poisoned { .. })));
+    assert_eq!(truncated(reader.wait_for(3, NEVER)), 2);
+    assert!(matches!(reader.wait_for(3, NEVER), Err(Error::Poisoned { .. })));
+    assert!(reader.wait_for(2, NEVER).unwrap());
+}
+
+#[test]
+fn a_flush_that_fails_is_told_and_tried_again() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let (mut follow, mut reader) = (journal.follow(1), journal.reader());
+    append(&journal, 1..=3);
+    faults.fail(ENOSPC, |kind| matches!(kind, Kind::Write { head, .. } if head.starts_with(&[8])));
+    assert!(matches!(follow.try_next(), Err(Error::Io { op: "write", .. })));
+    assert!(matches!(follow.next(), Some(Err(Error::Io { op: "write", .. }))));
+    assert!(matches!(reader.wait_for(1, NEVER), Err(Error::Io { op: "write", .. })));
+    faults.heal();
+    (1..=3).for_each(|n| assert_eq!(number(follow.next().transpose()), n));
+    assert!(reader.wait_for(3, NEVER).unwrap());
+}
+
+#[test]
+fn a_truncation_that_is_taken_back_leaves_nobody_without_a_record() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    append(&journal, 1..=9);
+    let mut follow = journal.follow(1);
+    (1..=9).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    journal.sync().unwrap();
+    faults.fail(EIO, Kind::is_write);
+    journal.truncate_back(5).unwrap_err();
+    faults.heal();
+    assert_eq!(truncated(follow.try_next()), 5);
+    (6..=9).for_each(|n| assert_eq!(number(follow.try_next()), n));
+    append(&journal, 10..=10);
+    assert_eq!(number(follow.next().transpose()), 10);
+}
+
+#[test]
+fn many_followers_get_every_record_in_order_while_others_come_and_go() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).buffer_size(4096).open(path).unwrap();
+    const RECORDS: u64 = 900;
+    std::thread::scope(|scope| {
+        for at in 0..24 {
+            let journal = &journal;
+            scope.spawn(move || {
+                let mut follow = journal.follow(1);
+                let mut expected = 1;
+                while expected <= RECORDS {
+                    let got = match at % 3 {
+                        // Some come anew each time, with waiting of no length in between.
+                        0 => {
+                            follow = journal.follow(expected);
+                            let _ = journal.reader().wait_for(RECORDS + 1, AT_ONCE);
+                            follow.next().transpose()
+                        }
+                        1 => follow.next_before(Instant::now() + Duration::from_micros(50)),
+                        _ => follow.next().transpose(),
+                    };
+                    if let Ok(None) = got {
+                        continue;
+                    }
+                    assert_eq!(number(got), expected);
+                    expected += 1;
+                }
+            });
+        }
+        append(&journal, 1..=RECORDS);
+    });
+}
+
+/// Waiting of which each step can be taken by hand.
+struct ByHand<F> {
+    future: F,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: Future + Unpin> ByHand<F> {
+    /// Waiting that has begun.
+    #[track_caller]
+    fn new(future: F) -> Self {
+        let mut this = Self { future, woken: Arc::default() };
+        assert!(this.poll().is_none(), "nothing to wait for");
+        this
+    }
+
+    fn poll(&mut self) -> Option<F::Output> {
+        let waker = Waker::from(Arc::clone(&self.woken));
+        match Pin::new(&mut self.future).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    /// How often it was woken since it was asked last.
+    fn woken(&self) -> usize {
+        self.woken.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn an_append_wakes_one_of_those_who_wait_and_its_flush_the_others() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let mut follows: Vec<Follow> = (0..5).map(|_| journal.follow(1)).collect();
+    let mut futures: Vec<_> = follows.iter_mut().map(|follow| Box::pin(follow.next_async())).collect();
+    let mut waiting: Vec<_> = futures.iter_mut().map(|future| ByHand::new(future.as_mut())).collect();
+    append(&journal, 1..=100);
+    let woken: Vec<usize> = waiting.iter().map(ByHand::woken).collect();
+    assert_eq!(woken, [1, 0, 0, 0, 0], "one wake, however many appends");
+    assert_eq!(journal.committed_index(), 0);
+    assert_eq!(number(waiting[0].poll().unwrap().transpose()), 1);
+    assert_eq!((journal.committed_index(), journal.stats().flushes), (100, 1));
+    let woken: Vec<usize> = waiting.iter().map(ByHand::woken).collect();
+    assert_eq!(woken, [0, 1, 1, 1, 1]);
+    for task in &mut waiting[1..] {
+        assert_eq!(number(task.poll().unwrap().transpose()), 1);
+    }
+    assert_eq!(journal.stats().flushes, 1);
+}
+
+#[test]
+fn whoever_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let (mut one, mut two, mut three) = (journal.follow(1), journal.follow(1), journal.reader());
+    let mut first = Some(Box::pin(one.next_async()));
+    let task = ByHand::new(first.as_mut().unwrap().as_mut());
+    let mut second = pin!(two.next_async());
+    let mut second = ByHand::new(second.as_mut());
+    let mut third = pin!(three.wait_for_async(1));
+    let mut third = ByHand::new(third.as_mut());
+    append(&journal, 1..=1);
+    assert_eq!((task.woken(), second.woken(), third.woken()), (1, 0, 0));
+    // Dropped before it was asked again, as a task that lost a race against a timeout is.
+    drop(first.take());
+    assert_eq!((second.woken(), third.woken()), (1, 0));
+    assert_eq!(number(second.poll().unwrap().transpose()), 1);
+    assert_eq!(third.woken(), 1);
+    third.poll().unwrap().unwrap();
+}
+
+#[test]
+fn whoever_has_what_it_waited_for_leaves_the_flush_of_the_rest_to_the_next() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let (mut one, mut two, mut three) = (journal.reader(), journal.reader(), journal.reader());
+    let mut first = pin!(one.wait_for_async(1));
+    let mut first = ByHand::new(first.as_mut());
+    let mut second = pin!(two.wait_for_async(2));
+    let mut second = ByHand::new(second.as_mut());
+    append(&journal, 1..=1);
+    assert_eq!((first.woken(), second.woken()), (1, 0));
+    journal.flush().unwrap();
+    assert_eq!((first.woken(), second.woken()), (0, 1));
+    assert!(second.poll().is_none());
+    // `second` waits again; `first`, woken for the first record, has not looked yet.
+    let mut third = pin!(three.wait_for_async(2));
+    let mut third = ByHand::new(third.as_mut());
+    append(&journal, 2..=2);
+    assert_eq!(second.woken() + third.woken(), 1);
+    first.poll().unwrap().unwrap();
+    assert_eq!(second.woken() + third.woken(), 1, "it found a record staged when it left");
+    second.poll().unwrap().unwrap();
+    third.poll().unwrap().unwrap();
+    assert_eq!(journal.committed_index(), 2);
+}
+
+#[test]
+fn nobody_is_woken_for_nothing() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let (mut one, mut two) = (journal.follow(1), journal.follow(1).durable());
+    let mut first = pin!(one.next_async());
+    let mut first = ByHand::new(first.as_mut());
+    let mut second = pin!(two.next_async());
+    let mut second = ByHand::new(second.as_mut());
+    journal.flush().unwrap();
+    drop(journal.snapshot());
+    journal.reader().get(1);
+    assert_eq!((first.woken(), second.woken()), (0, 0));
+    append(&journal, 1..=1);
+    journal.flush().unwrap();
+    assert_eq!(first.woken(), 1);
+    assert_eq!(second.woken(), 0, "nothing is durable yet");
+    journal.sync().unwrap();
+    assert_eq!((first.woken(), second.woken()), (0, 1));
+    assert!(first.poll().is_some() && second.poll().is_some());
+}
+
+#[test]
+fn under_always_the_append_itself_flushes_and_wakes() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::Always).open(path).unwrap();
+    let (mut one, mut two) = (journal.follow(1), journal.follow(1).durable());
+    let mut first = pin!(one.next_async());
+    let mut first = ByHand::new(first.as_mut());
+    let mut second = pin!(two.next_async());
+    let mut second = ByHand::new(second.as_mut());
+    append(&journal, 1..=1);
+    assert_eq!((first.woken(), second.woken()), (1, 1));
+    assert_eq!(journal.stats().flushes, 1);
+    assert!(first.poll().is_some() && second.poll().is_some());
+}
+
+#[test]
+fn followers_that_are_gone_leave_nothing() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(&path).unwrap();
+    for _ in 0..100 {
+        let (mut follow, mut reader) = (journal.follow(1), journal.reader());
+        {
+            let mut waiting = pin!(follow.next_async());
+            ByHand::new(waiting.as_mut());
+        }
+        assert!(!reader.wait_for(1, AT_ONCE).unwrap());
+    }
+    append(&journal, 1..=1);
+    assert_eq!(journal.stats().flushes, 0, "nobody is there to flush");
+    journal.close().unwrap();
+    assert_eq!(Journal::open(path).unwrap().last_index(), 1, "nobody keeps the file locked");
+}
+
+#[test]
+fn a_follower_can_be_sent_and_outlives_its_journal() {
+    fn sent<T: Send + 'static>(_: &T) {}
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(&path).unwrap();
+    append(&journal, 1..=1);
+    let mut follow = journal.follow(1);
+    sent(&follow);
+    journal.close().unwrap();
+    assert!(matches!(Journal::open(path), Err(Error::Locked { .. })));
+    assert_eq!(number(follow.next().transpose()), 1);
+    let waiting = follow.next_async();
+    sent_future(waiting);
+}
+
+fn sent_future(future: impl Future + Send) {
+    drop(future);
+}

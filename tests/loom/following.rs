@@ -1,0 +1,133 @@
+//! Waiting for records: no wake-up is lost, whoever of those who wait is woken first, gives up or finds another thing to
+//! tell. A lost one is a thread that never ends, which loom calls a deadlock.
+
+use std::time::Instant;
+
+use loom::thread;
+
+use crate::error::Error;
+use crate::log::Log;
+use crate::model;
+use crate::sync::Arc;
+use crate::wait::Waiter;
+use crate::watch::Until;
+
+/// Waits until record `n` is there.
+fn waits(log: &Arc<Log>, n: u64) -> impl FnOnce() + 'static {
+    let mut waiter = Waiter::new(log);
+    move || assert!(waiter.wait(n, None).unwrap())
+}
+
+#[test]
+fn who_waits_gets_what_is_only_staged() {
+    model(3, || {
+        let log = Log::new();
+        let follower = thread::spawn(waits(&log, 2));
+        log.append(1);
+        log.append(2);
+        follower.join().unwrap();
+        assert!((1..=2).contains(&log.flushes()), "one flush a wake at most");
+    });
+}
+
+#[test]
+fn who_waits_is_woken_by_a_flush_of_another() {
+    model(3, || {
+        let log = Log::new();
+        let follower = thread::spawn(waits(&log, 1));
+        log.append(1);
+        log.flush().unwrap();
+        follower.join().unwrap();
+        assert_eq!(log.flushes(), 1);
+    });
+}
+
+#[test]
+fn two_who_wait_for_different_records_both_get_theirs() {
+    model(2, || {
+        let log = Log::new();
+        let threads = [1, 2].map(|n| thread::spawn(waits(&log, n)));
+        log.append(1);
+        log.append(2);
+        threads.map(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn who_gives_up_leaves_the_flush_to_who_does_not() {
+    model(2, || {
+        let log = Log::new();
+        let mut impatient = Waiter::new(&log);
+        let threads = [
+            thread::spawn(move || drop(impatient.wait(1, Some(Instant::now())).unwrap())),
+            thread::spawn(waits(&log, 1)),
+        ];
+        log.append(1);
+        threads.map(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn who_has_its_record_leaves_the_flush_of_the_next_to_others() {
+    model(2, || {
+        let log = Log::new();
+        let threads = [1, 2].map(|n| thread::spawn(waits(&log, n)));
+        log.append(1);
+        log.flush().unwrap();
+        log.append(2);
+        threads.map(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn who_waits_for_the_disk_is_woken_by_the_sync() {
+    model(3, || {
+        let log = Log::new();
+        let mut waiter = Waiter::new(&log);
+        waiter.until = Until::Durable;
+        let follower = thread::spawn(move || assert!(waiter.wait(1, None).unwrap()));
+        log.append(1);
+        log.sync();
+        follower.join().unwrap();
+    });
+}
+
+#[test]
+fn a_cut_is_told_to_who_waits_and_only_once() {
+    for until in [Until::Committed, Until::Durable] {
+        model(3, move || {
+            let log = Log::new();
+            log.append(1);
+            log.sync();
+            let mut waiter = Waiter::new(&log);
+            waiter.until = until;
+            let follower = thread::spawn(move || {
+                assert!(matches!(waiter.wait(2, None), Err(Error::Truncated { last: 0 })));
+                assert!(waiter.wait(1, None).unwrap());
+            });
+            log.cut(0);
+            log.append(9);
+            log.sync();
+            follower.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn the_end_is_told_after_the_last_record() {
+    for until in [Until::Committed, Until::Durable] {
+        model(3, move || {
+            let log = Log::new();
+            let mut waiter = Waiter::new(&log);
+            waiter.until = until;
+            let follower = thread::spawn(move || {
+                assert!(waiter.wait(1, None).unwrap());
+                assert!(matches!(waiter.wait(2, None), Err(Error::Closed)));
+            });
+            log.append(1);
+            log.sync();
+            log.close();
+            follower.join().unwrap();
+        });
+    }
+}
