@@ -16,7 +16,6 @@ use std::io::{IoSlice, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +27,9 @@ const READERS: usize = 8;
 
 /// Files up to this length go in together, the small ones of a folder as one atomic batch.
 const SMALL: usize = 4096;
+
+/// No more will come. The record of a file is never empty, since it begins with the file's name.
+const END: &[u8] = b"";
 
 fn main() -> ExitCode {
     match run() {
@@ -63,17 +65,16 @@ fn run() -> Result<bool> {
 
     // The writer, and the readers that follow it: they are there before the first record is.
     let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path)?;
-    let progress = Progress::default();
     let start = Instant::now();
-    let (written, followed) = thread::scope(|scope| {
-        let readers = start_readers(scope, &journal, &progress);
-        let written = write(&journal, &roots, &progress);
-        (written, join(readers, start))
-    });
-    let (written, followed) = (written?, followed?);
+    let (journal, written, followed) = thread::scope(|scope| -> Result<_> {
+        let readers = start_readers(scope, &journal);
+        // If this fails the journal is dropped, which ends the readers.
+        let written = write(&journal, &roots)?;
+        Ok((journal, written, join(readers, start)?))
+    })?;
     // The same again, with nothing to wait for: the writer is done.
     let start = Instant::now();
-    let again = thread::scope(|scope| join(start_readers(scope, &journal, &progress), start))?;
+    let again = thread::scope(|scope| join(start_readers(scope, &journal), start))?;
 
     row("", "records", "bytes", "seconds", "records/s", "GB/s");
     print_rates("writer", written.seen.records, written.seen.bytes, written.busy);
@@ -103,6 +104,8 @@ fn run() -> Result<bool> {
         println!("          reader {at}: {seen:?}");
     }
 
+    // The record that told the readers to stop is of no more use.
+    journal.truncate_back(journal.last_index() - 1)?;
     let survived = tear_and_reopen(journal, &path, &written)?;
     Ok(agree && survived)
 }
@@ -148,41 +151,6 @@ fn tear_and_reopen(journal: Journal, path: &Path, written: &Written) -> Result<b
 
 // The writer.
 
-/// How far the writer has come. Readers wait here for what they have not seen; the journal itself is never asked in
-/// a loop.
-#[derive(Default)]
-struct Progress {
-    state: Mutex<(u64, bool)>,
-    moved: Condvar,
-}
-
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, (u64, bool)> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Records up to `committed` can be read.
-    fn committed(&self, committed: u64) {
-        self.lock().0 = committed;
-        self.moved.notify_all();
-    }
-
-    /// No more will come.
-    fn done(&self) {
-        self.lock().1 = true;
-        self.moved.notify_all();
-    }
-
-    /// Waits until record `n` can be read; `false` if it never will.
-    fn wait_for(&self, n: u64) -> bool {
-        let mut state = self.lock();
-        while state.0 < n && !state.1 {
-            state = self.moved.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        state.0 >= n
-    }
-}
-
 /// What the writer wrote.
 struct Written {
     /// The digest after each record.
@@ -223,30 +191,16 @@ impl Skipped {
 
 struct Writer<'a> {
     journal: &'a Journal,
-    progress: &'a Progress,
-    told: u64,
     batch: Batch,
     record: Vec<u8>,
     content: Vec<u8>,
     written: Written,
 }
 
-/// Tells the readers that no more will come, however the writer ends.
-struct Done<'a>(&'a Progress);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.done();
-    }
-}
-
-fn write(journal: &Journal, roots: &[PathBuf], progress: &Progress) -> Result<Written> {
-    let _done = Done(progress);
+fn write(journal: &Journal, roots: &[PathBuf]) -> Result<Written> {
     let start = Instant::now();
     let mut writer = Writer {
         journal,
-        progress,
-        told: 0,
         batch: Batch::new(),
         record: Vec::new(),
         content: Vec::new(),
@@ -261,9 +215,9 @@ fn write(journal: &Journal, roots: &[PathBuf], progress: &Progress) -> Result<Wr
     for root in roots {
         writer.folder(root, root.parent().unwrap_or(root))?;
     }
+    writer.timed(|journal| journal.append(END))?;
     // Until here nothing was synced, and the last records may still be in the staging buffer.
     writer.timed(|journal| journal.sync())?;
-    writer.tell();
     writer.written.elapsed = start.elapsed();
     Ok(writer.written)
 }
@@ -324,7 +278,6 @@ impl Writer<'_> {
         self.written.seen.add_parts(&head, &content);
         self.written.digests.push(self.written.seen.digest);
         (self.content, self.record) = (content, head);
-        self.tell();
         Ok(())
     }
 
@@ -336,7 +289,6 @@ impl Writer<'_> {
         self.timed(|journal| journal.write_batch(&batch))?;
         self.batch = batch;
         self.batch.clear();
-        self.tell();
         Ok(())
     }
 
@@ -345,15 +297,6 @@ impl Writer<'_> {
         let result = call(self.journal);
         self.written.busy += start.elapsed();
         Ok(result?)
-    }
-
-    /// Wakes the readers if the staging buffer went out since the last time.
-    fn tell(&mut self) {
-        let committed = self.journal.committed_index();
-        if committed > self.told {
-            self.told = committed;
-            self.progress.committed(committed);
-        }
     }
 }
 
@@ -421,36 +364,34 @@ fn is_space(byte: u8) -> bool {
     (byte == b' ') | (byte.wrapping_sub(b'\t') < 5)
 }
 
-type Handle<'scope> = thread::ScopedJoinHandle<'scope, Seen>;
+type Handle<'scope> = thread::ScopedJoinHandle<'scope, wally::Result<Seen>>;
 
-fn start_readers<'scope, 'env>(
-    scope: &'scope thread::Scope<'scope, 'env>,
-    journal: &Journal,
-    progress: &'env Progress,
-) -> Vec<Handle<'scope>> {
+fn start_readers<'scope>(scope: &'scope thread::Scope<'scope, '_>, journal: &Journal) -> Vec<Handle<'scope>> {
     (0..READERS)
         .map(|_| {
             let reader = journal.reader();
-            scope.spawn(move || follow(reader, progress))
+            scope.spawn(move || follow(reader))
         })
         .collect()
 }
 
-/// Reads record by record until there will be no more. Each record is borrowed from the map, not copied.
-fn follow(mut reader: Reader, progress: &Progress) -> Seen {
+/// Reads record by record until the one that says that it was the last. Each record is borrowed from the map, not
+/// copied.
+fn follow(mut reader: Reader) -> wally::Result<Seen> {
     let mut seen = Seen::default();
     let mut next = 1;
     loop {
         while let Some(record) = reader.get(next) {
+            if record == END {
+                return Ok(seen);
+            }
             seen.add(record);
             seen.count(record);
             next += 1;
         }
-        if !progress.wait_for(next) {
-            break;
-        }
+        // Sleeps until the writer has more, and makes it hand over what it has.
+        reader.wait_for(next, None)?;
     }
-    seen
 }
 
 /// What all readers saw, and how long it took them together.
@@ -460,7 +401,7 @@ struct Round {
 }
 
 fn join(readers: Vec<Handle<'_>>, start: Instant) -> Result<Round> {
-    let seen = readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked".into()));
+    let seen = readers.into_iter().map(|reader| Ok(reader.join().map_err(|_| "a reader panicked")??));
     let seen = seen.collect::<Result<_>>()?;
     Ok(Round { seen, took: start.elapsed() })
 }

@@ -53,8 +53,17 @@ impl Condvar {
 }
 
 /// What threads and tasks wait at. Who registers is woken by whatever comes after; nothing is allocated for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Event(event_listener::Event);
+
+impl Default for Event {
+    fn default() -> Self {
+        let event = event_listener::Event::new();
+        // The memory that it needs is taken now, not by the first that rings.
+        event.notify(0);
+        Self(event)
+    }
+}
 
 /// How waiting at an [`Event`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

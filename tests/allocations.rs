@@ -6,8 +6,12 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::future::Future;
 use std::hint::black_box;
 use std::io::IoSlice;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use common::{payload, place_in_memory as place};
 use wally::{Batch, Format, IndexMode, Journal, Options, SyncPolicy};
@@ -167,6 +171,72 @@ fn reading_what_is_being_appended_allocates_nothing() {
             }
         });
         assert_eq!(made, 0, "{journal:?}");
+    }
+}
+
+/// The first time that a thread waits it makes what it is woken by.
+fn first_wait(journals: [&Journal; 2]) {
+    for journal in journals {
+        assert!(!journal.reader().wait_for(u64::MAX, Duration::from_millis(1)).unwrap());
+    }
+}
+
+/// Two threads, each of which waits for the other's record before it appends its own; how often they allocated.
+fn ping_pong(ping: &Journal, pong: &Journal, mut wait: [impl FnMut() + Send; 2]) -> [u64; 2] {
+    let [wait_ping, wait_pong] = &mut wait;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut round = || {
+                wait_ping();
+                pong.append(b"pong").unwrap();
+            };
+            first_wait([ping, pong]);
+            (0..3).for_each(|_| round());
+            allocations(|| (0..100).for_each(|_| round()))
+        });
+        let mut round = || {
+            ping.append(b"ping").unwrap();
+            wait_pong();
+        };
+        first_wait([ping, pong]);
+        (0..3).for_each(|_| round());
+        let made = allocations(|| (0..100).for_each(|_| round()));
+        [made, other.join().unwrap()]
+    })
+}
+
+#[test]
+fn waiting_and_following_allocate_nothing() {
+    for ((_a, ping), (_b, pong)) in journals().zip(journals()) {
+        let mut follows = [&ping, &pong].map(|journal| journal.follow(1));
+        let follow = follows.each_mut().map(|follow| || drop(follow.next().unwrap().unwrap()));
+        assert_eq!(ping_pong(&ping, &pong, follow), [0; 2], "{ping:?}");
+
+        let mut readers = [&ping, &pong].map(|journal| (journal.reader(), journal.last_index()));
+        let wait = readers.each_mut().map(|(reader, n)| {
+            || {
+                *n += 1;
+                assert!(reader.wait_for(*n, None).unwrap());
+                black_box(reader.get(*n));
+            }
+        });
+        assert_eq!(ping_pong(&ping, &pong, wait), [0; 2], "{ping:?}");
+    }
+}
+
+#[test]
+fn waiting_in_a_task_allocates_nothing() {
+    for (_dir, journal) in journals() {
+        let mut follow = journal.follow(1);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut round = || {
+            let mut next = pin!(follow.next_async());
+            assert!(next.as_mut().poll(&mut context).is_pending());
+            journal.append(b"record").unwrap();
+            assert!(next.as_mut().poll(&mut context).is_ready());
+        };
+        round();
+        assert_eq!(allocations(|| (0..100).for_each(|_| round())), 0, "{journal:?}");
     }
 }
 

@@ -43,6 +43,16 @@ fn who_waits_is_woken_by_a_flush_of_another() {
 }
 
 #[test]
+fn a_commit_wakes_all_who_wait() {
+    model(2, || {
+        let log = Log::new();
+        let threads = [1, 1].map(|n| thread::spawn(waits(&log, n)));
+        log.write(1);
+        threads.map(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
 fn two_who_wait_for_different_records_both_get_theirs() {
     model(2, || {
         let log = Log::new();

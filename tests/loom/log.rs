@@ -64,6 +64,14 @@ impl Log {
         self.unlock(writer);
     }
 
+    /// Appends and commits in one, as a record does that does not fit the buffer.
+    pub(crate) fn write(&self, payload: u8) {
+        let mut writer = self.writer.lock();
+        writer.writer.commit(&[payload]);
+        self.appended.store(writer.writer.lasts().0, Ordering::Release);
+        self.unlock(writer);
+    }
+
     pub(crate) fn flush(&self) -> Result<()> {
         let mut writer = self.writer.lock();
         let (appended, committed) = writer.writer.lasts();
