@@ -2,8 +2,8 @@
 //!
 //! One writer appends through a buffer, under a mutex, and publishes how far it has come; any number of threads
 //! borrow `&[u8]` straight from the map. [`Journal`] appends and hands out the ways to read: [`Reader`], one per
-//! thread, follows the journal as it grows; [`Snapshot`] stays as it is; [`RecordRef`] is one record that keeps itself
-//! alive. [`Walk`] reads a file without opening it for writing, as tools do.
+//! thread, sees the journal as it grows; [`Follow`] waits for each next record; [`Snapshot`] stays as it is;
+//! [`RecordRef`] is one record that keeps itself alive. [`Walk`] reads a file without opening it for writing, as tools do.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
