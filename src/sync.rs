@@ -52,7 +52,8 @@ impl Condvar {
     }
 }
 
-/// What threads and tasks wait at. Who registers is woken by whatever comes after; nothing is allocated for it.
+/// What threads and tasks wait at. Who registers is woken by whatever comes after; nothing is allocated for it. A wake
+/// that was meant for one who went away before it came back goes to the next.
 #[derive(Debug)]
 pub(crate) struct Event(event_listener::Event);
 
@@ -68,11 +69,9 @@ impl Default for Event {
 /// How waiting at an [`Event`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// There was no need to wait, or the event was rung.
+    /// There was no need to wait, or no longer.
     Over,
-    /// As above, by a ring that was meant for this waiter.
-    Woken,
-    /// The deadline passed, and no ring was spent on this waiter.
+    /// The deadline passed, and no wake was spent on this waiter.
     TimedOut,
 }
 
@@ -88,28 +87,23 @@ impl Event {
     }
 
     /// Registers, then asks `still`, and if that says so waits to be woken, until `deadline` at most.
-    pub(crate) fn wait_while(&self, deadline: Option<Instant>, still: impl FnOnce() -> bool) -> Wait {
+    pub(crate) fn wait_while(&self, still: impl FnOnce() -> bool, deadline: Option<Instant>) -> Wait {
         listener!(self.0 => listener);
-        if !still() {
-            // What woke this waiter in the meantime goes to the next.
-            return Wait::Over;
-        }
         match deadline {
+            _ if !still() => {}
             None => listener.wait(),
             Some(deadline) if listener.wait_deadline(deadline).is_none() => return Wait::TimedOut,
             Some(_) => {}
         }
-        Wait::Woken
+        Wait::Over
     }
 
     /// The same for a task, which may be dropped while it waits.
     #[cfg(feature = "async")]
-    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) -> Wait {
+    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) {
         listener!(self.0 => listener);
-        if !still() {
-            return Wait::Over;
+        if still() {
+            listener.await;
         }
-        listener.await;
-        Wait::Woken
     }
 }

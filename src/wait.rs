@@ -59,7 +59,11 @@ impl Waiter {
             if self.until == Until::Durable || !self.log.is_staged() {
                 return Ok(None);
             }
-            self.log.flush()?;
+            if let Err(error) = self.log.flush() {
+                // This may have been the one that was woken for it: the next that waits hears of it too.
+                self.log.watch.pass_on();
+                return Err(error);
+            }
         }
     }
 
@@ -68,47 +72,24 @@ impl Waiter {
     /// # Errors
     /// As `look`.
     pub(crate) fn wait(&mut self, n: u64, deadline: Option<Instant>) -> Result<bool> {
-        let mut woken = false;
-        let found = loop {
-            match self.look(n) {
-                Ok(Some(_)) => break Ok(true),
-                Ok(None) => {}
-                Err(error) => break Err(error),
-            }
+        while self.look(n)?.is_none() {
             let bell = self.log.watch.bell(self.until);
-            match bell.wait_while(deadline, || self.log.ask(n, self.until, &self.generation)) {
-                Wait::Over => {}
-                Wait::Woken => woken = true,
-                Wait::TimedOut => break Ok(false),
+            let asked = || self.log.ask(n, self.until, &self.generation);
+            if bell.wait_while(asked, deadline) == Wait::TimedOut {
+                return Ok(false);
             }
-        };
-        self.leave(woken);
-        found
+        }
+        Ok(true)
     }
 
     /// The same in a task, without a deadline. The future can be dropped at any time.
     #[cfg(feature = "async")]
     pub(crate) async fn wait_async(&mut self, n: u64) -> Result<()> {
-        let mut woken = false;
-        let found = loop {
-            match self.look(n) {
-                Ok(Some(_)) => break Ok(()),
-                Ok(None) => {}
-                Err(error) => break Err(error),
-            }
+        while self.look(n)?.is_none() {
             let bell = self.log.watch.bell(self.until);
-            let waited = bell.wait_while_async(|| self.log.ask(n, self.until, &self.generation));
-            woken |= waited.await == Wait::Woken;
-        };
-        self.leave(woken);
-        found
-    }
-
-    /// Who was woken to flush what is staged may have found something else to tell its caller.
-    fn leave(&self, woken: bool) {
-        if woken && self.until == Until::Committed && self.log.is_staged() {
-            self.log.watch.pass_on();
+            bell.wait_while_async(|| self.log.ask(n, self.until, &self.generation)).await;
         }
+        Ok(())
     }
 
     /// How far `view` was cut since the generation before, which becomes its own.

@@ -6,8 +6,11 @@
 //!
 //! What is staged is no record yet that a reader sees. The append that stages the first one rings for one of those who
 //! wait, who commits it, and with it all that was staged meanwhile: one flush a wake, not one an append. Every commit
-//! rings for all. Who was woken may have been the one that was to flush, so whoever leaves looks whether something is
-//! still staged, and [passes the call on](Watch::pass_on).
+//! rings for all.
+//!
+//! The one that was woken flushes, unless it finds its record there: then another has committed it and rings for all the
+//! rest, who see to what is staged by then. If it goes away before it looks, the [`Event`] wakes the next in its place;
+//! if its flush fails, it [passes the call on](Watch::pass_on) itself, so that all who wait are told.
 
 use crate::sync::Event;
 
@@ -90,7 +93,7 @@ impl Watch {
         }
     }
 
-    /// Rings for the next of those who wait, in place of one who was woken and leaves while something is staged.
+    /// Rings for the next of those who wait, in place of one who could not flush.
     pub(crate) fn pass_on(&self) {
         self.committed.wake_one();
     }

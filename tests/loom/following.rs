@@ -90,6 +90,19 @@ fn who_has_its_record_leaves_the_flush_of_the_next_to_others() {
 }
 
 #[test]
+fn a_flush_that_fails_is_told_to_all_who_wait_for_it() {
+    model(2, || {
+        let log = Log::on_a_disk(true);
+        let threads = [1, 1].map(|n| {
+            let mut waiter = Waiter::new(&log);
+            thread::spawn(move || assert!(matches!(waiter.wait(n, None), Err(Error::Io { .. }))))
+        });
+        log.append(1);
+        threads.map(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
 fn who_waits_for_the_disk_is_woken_by_the_sync() {
     model(3, || {
         let log = Log::new();

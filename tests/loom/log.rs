@@ -1,8 +1,11 @@
 //! What `src/log.rs`, `src/locked.rs` and `src/writer.rs` do for those who wait, without a file, over the writer of the
 //! models and the real `watch.rs`.
 
+use std::io;
+use std::path::Path;
+
 use crate::commit::{Commit, Watermark};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::journal;
 use crate::options::IndexMode;
@@ -26,6 +29,8 @@ pub(crate) struct Log {
     pub(crate) commit: Commit,
     appended: AtomicU64,
     closed: AtomicBool,
+    /// Flushes fail.
+    full: bool,
 }
 
 impl std::fmt::Debug for Log {
@@ -36,6 +41,10 @@ impl std::fmt::Debug for Log {
 
 impl Log {
     pub(crate) fn new() -> Arc<Self> {
+        Self::on_a_disk(false)
+    }
+
+    pub(crate) fn on_a_disk(full: bool) -> Arc<Self> {
         let writer = journal::Writer::new(IndexMode::Full);
         let publisher = writer.publisher.clone();
         Arc::new(Self {
@@ -45,6 +54,7 @@ impl Log {
             commit: Commit::new(Watermark::default()),
             appended: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            full,
         })
     }
 
@@ -76,6 +86,10 @@ impl Log {
         let mut writer = self.writer.lock();
         let (appended, committed) = writer.writer.lasts();
         if appended > committed {
+            if self.full {
+                self.unlock(writer);
+                return Err(Error::io("write", Path::new("/j"), io::Error::from_raw_os_error(28)));
+            }
             writer.writer.publish_staged();
             writer.flushes += 1;
         }

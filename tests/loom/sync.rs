@@ -87,7 +87,6 @@ enum Rung {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Wait {
     Over,
-    Woken,
     TimedOut,
 }
 
@@ -116,15 +115,15 @@ impl Event {
 
     /// A task that is polled once: the models have threads only.
     #[cfg(feature = "async")]
-    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) -> Wait {
-        self.wait_while(None, still)
+    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) {
+        self.wait_while(still, None);
     }
 
     /// A deadline has always passed.
     pub(crate) fn wait_while(
         &self,
-        deadline: Option<std::time::Instant>,
         still: impl FnOnce() -> bool,
+        deadline: Option<std::time::Instant>,
     ) -> Wait {
         let mut listeners = self.listeners.lock();
         let id = listeners.next_id;
@@ -147,11 +146,7 @@ impl Event {
                 Self::ring_next(&mut listeners);
                 self.rung.notify_all();
             }
-            return match (waits, rung) {
-                (false, _) => Wait::Over,
-                (true, Rung::No) => Wait::TimedOut,
-                (true, _) => Wait::Woken,
-            };
+            return if waits && rung == Rung::No { Wait::TimedOut } else { Wait::Over };
         }
     }
 }
