@@ -34,6 +34,13 @@
 //! | `commit.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
 //! | `commit.rs`: durable or settled looked at before dropped; a drop without its generation | `a_truncation_and_a_failed_write_are_told_apart` |
 //! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
+//! | `watch.rs`: nobody rung when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
+//! | `wait.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |
+//! | `wait.rs`: whether the journal is closed looked at after its view | `the_end_is_told_…` |
+//! | `wait.rs`, `generation.rs`: a cut not noted, or the new generation not taken over | `a_cut_is_told_…` |
+//! | the log: an `ask` that overlooks what is staged, committed, cut, closed or not durable | one or more of `following` each |
+//! | the log: a sync, a cut or a close that rings nobody | `who_waits_for_the_disk_…`; `a_cut_wakes_…`; `the_end_is_told_…` |
+//! | the event: registered after the look; the wake of one that went away lost | most of `following`; `two_who_wait_…` |
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 

@@ -137,6 +137,24 @@ fn a_cut_is_told_to_who_waits_and_only_once() {
 }
 
 #[test]
+fn a_cut_wakes_who_waits() {
+    for until in [Until::Committed, Until::Durable] {
+        model(3, move || {
+            let log = Log::new();
+            log.append(1);
+            log.sync();
+            let mut waiter = Waiter::new(&log);
+            waiter.until = until;
+            let follower = thread::spawn(move || {
+                assert!(matches!(waiter.wait(2, None), Err(Error::Truncated { last: 0 })));
+            });
+            log.cut(0);
+            follower.join().unwrap();
+        });
+    }
+}
+
+#[test]
 fn the_end_is_told_after_the_last_record() {
     for until in [Until::Committed, Until::Durable] {
         model(3, move || {
