@@ -105,12 +105,6 @@ impl Commit {
         self.state.lock().durable
     }
 
-    /// The last durable record, if the last cut began `generation`.
-    pub(crate) fn durable_in(&self, generation: u64) -> Option<u64> {
-        let state = self.state.lock();
-        (state.generation == generation).then_some(state.durable.index)
-    }
-
     /// Completed syncs, and the records that they made durable.
     pub(crate) fn syncs(&self) -> (u64, u64) {
         let state = self.state.lock();

@@ -64,7 +64,6 @@ use crate::watch::Until;
 pub struct Follow {
     waiter: Waiter,
     next: u64,
-    /// Records before this one are known to be there, in the view that was looked at last.
     place: Option<Place>,
     ended: bool,
 }
@@ -191,7 +190,6 @@ impl Follow {
         match error {
             Error::Truncated { last } => {
                 self.next = self.next.min(last.saturating_add(1));
-                self.place = None;
             }
             Error::Closed | Error::Poisoned { .. } => self.ended = true,
             _ => {}

@@ -396,3 +396,37 @@ impl fmt::Debug for Journal {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::watch::Until;
+
+    /// What makes a wait pointless can come between the look and the question, so both see it.
+    #[test]
+    fn who_is_about_to_wait_looks_again_if_something_happened_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new();
+        let journal = options.sync(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
+        let generation = || Arc::clone(journal.log.publisher.load().generation());
+        let waits = |n, until| journal.log.ask(n, until, &generation());
+        assert!(waits(1, Until::Committed) && waits(1, Until::Durable));
+        journal.append(b"staged").unwrap();
+        assert!(!waits(1, Until::Committed), "somebody has to flush");
+        assert!(waits(1, Until::Durable), "that is the business of others");
+        journal.flush().unwrap();
+        assert!(!waits(1, Until::Committed));
+        assert!(waits(2, Until::Committed) && waits(1, Until::Durable));
+        journal.sync().unwrap();
+        assert!(!waits(1, Until::Durable));
+        assert!(waits(2, Until::Durable));
+        let before = generation();
+        journal.truncate_back(0).unwrap();
+        for until in [Until::Committed, Until::Durable] {
+            assert!(!journal.log.ask(1, until, &before), "it is to be told of the cut");
+            assert!(waits(1, until));
+        }
+        journal.log.set_closed();
+        assert!(!waits(1, Until::Committed) && !waits(1, Until::Durable));
+    }
+}

@@ -284,12 +284,13 @@ impl Log {
     /// in `generation` last. Whether to wait for the bell: else there is something to look at.
     pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>) -> bool {
         let mut writer = self.lock();
-        let cut = !Arc::ptr_eq(writer.view.generation(), generation);
-        if cut || writer.failure.is_some() || self.is_closed() {
+        // A failure begins a generation too.
+        if !Arc::ptr_eq(writer.view.generation(), generation) || self.is_closed() {
             return false;
         }
         if until == Until::Durable {
-            return self.commit.durable_in(generation.number()).is_none_or(|durable| durable < n);
+            // Not the atomic: what is acknowledged from here on rings for who has registered.
+            return self.commit.durable().index < n;
         }
         let flushes = self.policy == SyncPolicy::Always;
         if writer.committed.index >= n || (writer.is_staged() && !flushes) {

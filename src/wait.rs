@@ -16,14 +16,12 @@ pub(crate) struct Waiter {
     log: Arc<Log>,
     generation: Arc<Generation>,
     pub(crate) until: Until,
-    /// Up to here records are known to be durable, in this generation.
-    durable: u64,
 }
 
 impl Waiter {
     pub(crate) fn new(log: &Arc<Log>) -> Self {
         let generation = Arc::clone(log.publisher.load().generation());
-        Self { log: Arc::clone(log), generation, until: Until::Committed, durable: 0 }
+        Self { log: Arc::clone(log), generation, until: Until::Committed }
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
@@ -45,7 +43,7 @@ impl Waiter {
             if let Some(last) = self.cut_since(&view) {
                 return Err(Error::Truncated { last });
             }
-            let last = self.last(&view, n);
+            let last = self.last(&view);
             if n <= last {
                 return Ok(Some((view, last)));
             }
@@ -98,21 +96,17 @@ impl Waiter {
             return None;
         }
         let before = std::mem::replace(&mut self.generation, Arc::clone(view.generation()));
-        self.durable = 0;
         before.lowest_cut()
     }
 
-    /// The last record of `view` that has got as far as it should; at least, if that is not before `n`.
-    fn last(&mut self, view: &View, n: u64) -> u64 {
+    /// The last record of `view` that has got as far as it should.
+    fn last(&self, view: &View) -> u64 {
+        // Looked at first: what was durable before a cut is not known to be so of the records that follow it, and whoever
+        // sees one of those sees the durable point that the cut has set.
         let committed = view.committed();
-        if self.until == Until::Committed {
-            return committed;
+        match self.until {
+            Until::Committed => committed,
+            Until::Durable => committed.min(self.log.commit.durable_index()),
         }
-        if n > self.durable
-            && let Some(durable) = self.log.commit.durable_in(self.generation.number())
-        {
-            self.durable = durable;
-        }
-        self.durable.min(committed)
     }
 }

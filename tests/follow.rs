@@ -506,6 +506,41 @@ fn nobody_is_woken_for_nothing() {
 }
 
 #[test]
+fn whoever_waits_is_woken_by_a_cut_a_failure_and_the_end() {
+    type Happens = fn(&Journal, &Faults);
+    let cut: Happens = |journal, _| journal.truncate_back(1).unwrap();
+    let failure: Happens = |journal, faults| {
+        append(journal, 3..=3);
+        journal.flush().unwrap();
+        faults.fail(EIO, |kind| *kind == Kind::Sync);
+        journal.sync().unwrap_err();
+    };
+    for (happens, closes) in [(cut, false), (failure, false), (|_, _| (), true)] {
+        let (_dir, path) = place_in_memory();
+        let faults = Faults::new();
+        let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+        append(&journal, 1..=2);
+        journal.sync().unwrap();
+        let (mut one, mut two, mut three) =
+            (journal.follow(4), journal.follow(4).durable(), journal.reader());
+        let mut first = pin!(one.next_async());
+        let mut first = ByHand::new(first.as_mut());
+        let mut second = pin!(two.next_async());
+        let mut second = ByHand::new(second.as_mut());
+        let mut third = pin!(three.wait_for_async(4));
+        let mut third = ByHand::new(third.as_mut());
+        happens(&journal, &faults);
+        if closes {
+            journal.close().unwrap();
+        }
+        assert_eq!(second.woken(), 1);
+        assert!(matches!(second.poll(), Some(Some(Err(_)))));
+        assert!(first.woken() == 1 && third.woken() == 1);
+        assert!(matches!((first.poll(), third.poll()), (Some(Some(Err(_))), Some(Err(_)))));
+    }
+}
+
+#[test]
 fn under_always_the_append_itself_flushes_and_wakes() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::Always).open(path).unwrap();

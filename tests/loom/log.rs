@@ -144,9 +144,7 @@ impl Log {
             && !self.is_closed()
             && match until {
                 Until::Committed => committed < n && appended == committed,
-                Until::Durable => {
-                    self.commit.durable_in(generation.number()).is_none_or(|durable| durable < n)
-                }
+                Until::Durable => self.commit.durable().index < n,
             };
         if waits && until == Until::Committed && writer.asked == Asked::Nothing {
             (writer.asked, writer.asked_at) = (Asked::Append, committed);
