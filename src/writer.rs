@@ -224,7 +224,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is staged and, behind it, a record that does not fit the buffer, without copying it.
+    /// Writes what is staged and, behind it, a record that does not fit the buffer, without copying it. One that fits
+    /// is copied, however long it is: no length was found at which a system call of its own is quicker.
     ///
     /// # Errors
     /// As [`write_staged`](Self::write_staged), or `RecordTooLarge`. The record gets no index.
