@@ -67,6 +67,8 @@ impl Log {
         Ok(last)
     }
 
+    // Inlined, or an append waits for the result to come back through memory: a fifth of its time at 64 bytes.
+    #[inline]
     fn measure<'a>(&self, slices: &'a [IoSlice<'a>]) -> Result<Parts<'a>> {
         let mut hasher = crc32fast::Hasher::new();
         let mut len = 0u64;

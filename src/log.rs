@@ -59,7 +59,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// # Errors
-    /// `Io` if the file cannot be mapped.
+    /// `Io` if the file cannot be mapped, or there is no memory for the staging buffer.
     pub(crate) fn new(start: Start, options: &Options) -> Result<Self> {
         let (file, format) = (Arc::clone(&start.file), start.format);
         let writer = Writer::new(start)?;

@@ -197,7 +197,8 @@ impl Options {
         self
     }
 
-    /// Size of the staging buffer in bytes; at least 4096 are used. Default: 256 KiB.
+    /// Size of the staging buffer in bytes; at least 4096 are used. Without memory for it, opening fails with
+    /// [`Error::Io`](crate::Error::Io). Default: 256 KiB.
     pub fn buffer_size(&mut self, bytes: usize) -> &mut Self {
         self.buffer_size = bytes;
         self

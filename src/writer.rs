@@ -102,9 +102,14 @@ impl Writer {
     /// A writer that goes on behind the records of `start`, all of which are durable, and publishes them.
     ///
     /// # Errors
-    /// `Io` if the file cannot be mapped.
+    /// `Io` if the file cannot be mapped, or there is no memory for the staging buffer.
     pub(crate) fn new(start: Start) -> Result<Self> {
         let Start { file, format, index, marked, staging_len } = start;
+        // Its size is the caller's choice: one that cannot be had is an error, not a panic.
+        let mut staging = Vec::new();
+        staging
+            .try_reserve_exact(staging_len)
+            .map_err(|e| file.error("make the staging buffer of", e.into()))?;
         let committed = Watermark { index: index.last(), bytes: index.end() };
         let map = Arc::new(Map::new(&file, committed.bytes)?);
         let generations = Generations::new();
@@ -114,7 +119,7 @@ impl Writer {
         Ok(Self {
             file,
             format,
-            staging: Vec::with_capacity(staging_len),
+            staging,
             staging_len,
             stage: 0,
             waiting: 0,
@@ -224,7 +229,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is staged and, behind it, a record that does not fit the buffer, without copying it.
+    /// Writes what is staged and, behind it, a record that does not fit the buffer, without copying it. One that fits
+    /// is copied, however long: up to three quarters of the default buffer, a system call of its own was never quicker.
     ///
     /// # Errors
     /// As [`write_staged`](Self::write_staged), or `RecordTooLarge`. The record gets no index.

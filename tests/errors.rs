@@ -53,6 +53,17 @@ fn index_0_and_beyond_the_end_are_out_of_range() {
 }
 
 #[test]
+fn a_staging_buffer_that_cannot_be_had_is_an_error() {
+    let (_dir, path) = place();
+    let error = options().buffer_size(usize::MAX).open(&path).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(error.to_string().contains("staging buffer"), "{error}");
+    assert_eq!(kind(error), ErrorKind::OutOfMemory);
+    let journal = options().open(&path).unwrap();
+    assert_eq!(journal.append(b"with one that can").unwrap(), 1);
+}
+
+#[test]
 fn an_error_of_the_system_keeps_its_kind_and_code_and_names_the_file() {
     let (dir, path) = place();
     let missing = dir.path().join("no/such/journal");
