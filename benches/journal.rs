@@ -53,7 +53,7 @@ fn durables(c: &mut Criterion) {
     let folder = Folder::new();
     let len = 256;
     for threads in [1, 8, 64] {
-        let mut group = c.benchmark_group(format!("durable append, {threads} threads/{len}"));
+        let mut group = c.benchmark_group(format!("durable append by {threads}/{len}"));
         group.throughput(Throughput::Elements(1));
         side(&mut group, "floor", durable::floor(&folder, len, threads));
         side(&mut group, "wally", durable::wally(&folder, len, threads));
@@ -79,7 +79,7 @@ fn reads(c: &mut Criterion) {
     group.finish();
 
     for threads in [1, 2] {
-        let mut group = c.benchmark_group(format!("zero-copy read, random, {threads} threads/{}", read::LEN));
+        let mut group = c.benchmark_group(format!("zero-copy read, random, by {threads}/{}", read::LEN));
         group.throughput(Throughput::Elements(1));
         side(&mut group, "floor", |rounds| set.floor(threads, rounds));
         side(&mut group, "Reader::get", |rounds| set.wally(threads, rounds));

@@ -18,9 +18,11 @@ mod followers;
 mod readers;
 
 use common::folder::Folder;
-use common::machine;
+use common::{machine, quick};
 
-const PARTS: [(&str, fn(&Folder)); 3] =
+type Part = (&'static str, fn(&Folder));
+
+const PARTS: [Part; 3] =
     [("readers", readers::run), ("appenders", appenders::run), ("followers", followers::run)];
 
 fn main() -> ExitCode {
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
     }
     let folder = Folder::new();
     println!("{}", machine::describe(folder.dir()));
+    if quick() {
+        println!("each once and small: what follows are no figures to go by");
+    }
     for (name, run) in PARTS {
         if only.as_ref().is_none_or(|only| only == name) {
             run(&folder);
