@@ -53,6 +53,16 @@ pub fn touch(record: &[u8]) -> u8 {
     record[0] ^ record[record.len() - 1]
 }
 
+/// A number a second, in words.
+pub fn rate(figure: f64) -> String {
+    match figure {
+        small if small < 1e3 => format!("{small:.0} /s"),
+        thousands if thousands < 1e5 => format!("{:.2} k/s", thousands / 1e3),
+        thousands if thousands < 1e6 => format!("{:.0} k/s", thousands / 1e3),
+        millions => format!("{:.2} M/s", millions / 1e6),
+    }
+}
+
 /// A sealed header, from the format's table.
 pub fn header(offset: u64, payload: &[u8], flags: u8) -> [u8; 16] {
     let crc = crc32fast::hash(payload);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::common::folder::Folder;
 use crate::common::rounds::{Median, Side, calibrate, interleave};
-use crate::common::{durable, quick};
-use crate::rate;
+use crate::common::{durable, quick, rate};
 
 const THREADS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const LEN: usize = 256;

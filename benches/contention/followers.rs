@@ -10,8 +10,7 @@ use wally::{Follow, SyncPolicy};
 
 use crate::common::folder::Folder;
 use crate::common::rounds::Median;
-use crate::common::{payload, quick};
-use crate::rate;
+use crate::common::{payload, quick, rate};
 
 const FOLLOWERS: [usize; 4] = [1, 10, 100, 1000];
 const LEN: usize = 256;

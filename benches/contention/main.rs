@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--only" => only = arguments.next(),
+            "--only" => only = Some(arguments.next().unwrap_or_default()),
             // What cargo adds, and what `common::quick` looks for.
             "--bench" | "--test" => {}
             other => {
@@ -39,24 +39,20 @@ fn main() -> ExitCode {
             }
         }
     }
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    if !PARTS.iter().any(|(name, _)| wanted(name)) {
+        eprintln!("contention: --only wants readers, appenders or followers");
+        return ExitCode::FAILURE;
+    }
     let folder = Folder::new();
     println!("{}", machine::describe(folder.dir()));
     if quick() {
         println!("each once and small: what follows are no figures to go by");
     }
     for (name, run) in PARTS {
-        if only.as_ref().is_none_or(|only| only == name) {
+        if wanted(name) {
             run(&folder);
         }
     }
     ExitCode::SUCCESS
-}
-
-/// A number a second.
-fn rate(figure: f64) -> String {
-    match figure {
-        small if small < 1e3 => format!("{small:.0}/s"),
-        thousands if thousands < 1e6 => format!("{:.1} k/s", thousands / 1e3),
-        millions => format!("{:.2} M/s", millions / 1e6),
-    }
 }

@@ -4,10 +4,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::common::folder::Folder;
-use crate::common::quick;
 use crate::common::read::{self, ReadSet};
 use crate::common::rounds::{Median, Side, calibrate, interleave};
-use crate::rate;
+use crate::common::{quick, rate};
 
 const READERS: [usize; 5] = [1, 2, 4, 8, 64];
 

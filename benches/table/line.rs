@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::rate;
 use crate::common::rounds::{Median, calibrate, interleave};
 use crate::rows::{Measure, Row, Target, Unit};
 
@@ -61,7 +62,7 @@ impl Line {
     pub(crate) fn target(&self) -> String {
         let reached = |reached| if reached { "yes" } else { "no" };
         match self.target {
-            Target::None => String::new(),
+            Target::None => "–".to_owned(),
             Target::Figure(most) => format!("at most {most} B: {}", reached(self.wally <= most)),
             Target::Ratio(least) if self.unit == Unit::PerSecond => {
                 format!("at least {least}: {}", reached(self.ratio.value >= least))
@@ -86,8 +87,7 @@ impl Unit {
             Self::Nanoseconds => format!("{figure:.0} ns"),
             Self::Seconds => format!("{figure:.3} s"),
             Self::Bytes => format!("{figure:.2} B"),
-            Self::PerSecond if figure < 1e6 => format!("{:.1} k/s", figure / 1e3),
-            Self::PerSecond => format!("{:.2} M/s", figure / 1e6),
+            Self::PerSecond => rate(figure),
         }
     }
 }

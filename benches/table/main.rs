@@ -23,6 +23,7 @@ mod rows;
 use common::folder::Folder;
 use common::{machine, quick};
 use line::Line;
+use readme::Readme;
 use rows::{GROUPS, Row};
 
 const ROUNDS: usize = 15;
@@ -58,6 +59,7 @@ fn run() -> Result<(), String> {
     if output == Output::Readme && (quick || only.is_some()) {
         return Err("the README wants every row, and none of --test or --only".to_owned());
     }
+    let readme = if output == Output::Readme { Some(Readme::open()?) } else { None };
     let rounds = if quick { 1 } else { rounds };
     let folder = Folder::new();
     let machine = machine::describe(folder.dir());
@@ -77,19 +79,21 @@ fn run() -> Result<(), String> {
             lines.push(line);
         });
     }
+    if lines.is_empty() {
+        return Err("no row has that word".to_owned());
+    }
     // What was run once and small is no figure.
     if quick {
         return Ok(());
     }
     let block = readme::markdown(&lines, &machine, rounds);
-    match output {
-        Output::Text => Ok(()),
-        Output::Markdown => {
-            print!("{block}");
-            Ok(())
-        }
-        Output::Readme => readme::rewrite(&block),
+    if let Some(readme) = readme {
+        return readme.write(&block);
     }
+    if output == Output::Markdown {
+        print!("{block}");
+    }
+    Ok(())
 }
 
 fn print(line: &Line) {
@@ -106,7 +110,10 @@ impl Arguments {
             match argument.as_str() {
                 "--markdown" => read.output = Output::Markdown,
                 "--readme" => read.output = Output::Readme,
-                "--only" => read.only = Some(arguments.next().ok_or("--only wants a word")?),
+                "--only" => {
+                    let word = arguments.next().filter(|word| !word.starts_with("--"));
+                    read.only = Some(word.ok_or("--only wants a word")?);
+                }
                 "--rounds" => {
                     let number = arguments.next().and_then(|number| number.parse().ok());
                     read.rounds = number

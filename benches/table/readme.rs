@@ -1,7 +1,7 @@
 //! The table as Markdown, and the place in the README where it stands.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::line::Line;
 
@@ -22,17 +22,28 @@ pub(crate) fn markdown(lines: &[Line], machine: &str, rounds: usize) -> String {
     text
 }
 
-/// Puts `block` between the two marks of the README.
-pub(crate) fn rewrite(block: &str) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-    let text = replaced(&text, block).ok_or_else(|| wrong(&format!("no {BEGIN} with an {END} behind it")))?;
-    fs::write(&path, text).map_err(|error| wrong(&error))
+/// The README around the place where the table stands.
+pub(crate) struct Readme {
+    path: PathBuf,
+    before: String,
+    after: String,
 }
 
-fn replaced(text: &str, block: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{block}{END}{after}"))
+impl Readme {
+    /// Finds the place, so that a README without one is told before anything is measured.
+    pub(crate) fn open() -> Result<Self, String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let place = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+        match place {
+            Some((before, after)) => Ok(Self { before: before.to_owned(), after: after.to_owned(), path }),
+            None => Err(format!("{}: no {BEGIN} with an {END} behind it", path.display())),
+        }
+    }
+
+    pub(crate) fn write(&self, block: &str) -> Result<(), String> {
+        let Self { path, before, after } = self;
+        let text = format!("{before}{BEGIN}\n{block}{END}{after}");
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
 }
