@@ -53,14 +53,15 @@ impl Group {
             let mut staged = std::mem::replace(&mut state.buffer, spare);
             let (from, to) = (state.durable, state.end);
             drop(state);
-            self.file.write_all_at(&staged, from).expect("room on the disk");
-            self.file.sync_data().expect("a sync");
+            let synced = self.file.write_all_at(&staged, from).and_then(|()| self.file.sync_data());
             staged.clear();
             state = self.state.lock().expect("no panic before");
             state.spare = staged;
             state.durable = to;
             state.leading = false;
             self.turn.notify_all();
+            // With the lock held, so that it ends the others, too.
+            synced.expect("room on the disk");
         }
     }
 }

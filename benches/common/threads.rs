@@ -1,7 +1,7 @@
 //! Work on several threads at once.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,11 +44,12 @@ pub fn spread<W: FnMut(u64)>(
 /// and for how long. `work` begins when `background` has run once.
 pub fn beside<T>(mut background: impl FnMut() + Send, work: impl FnOnce() -> T) -> (T, u64, Duration) {
     let stop = AtomicBool::new(false);
-    let running = Barrier::new(2);
+    let (running, runs) = mpsc::channel();
     thread::scope(|scope| {
-        let background = scope.spawn(|| {
+        let stop = &stop;
+        let background = scope.spawn(move || {
             background();
-            running.wait();
+            running.send(()).expect("someone who waits for it");
             let (start, mut times) = (Instant::now(), 0);
             while !stop.load(Ordering::Relaxed) {
                 background();
@@ -56,8 +57,8 @@ pub fn beside<T>(mut background: impl FnMut() + Send, work: impl FnOnce() -> T) 
             }
             (times, start.elapsed())
         });
-        running.wait();
-        let stopper = Stop(&stop);
+        runs.recv().expect("a background that runs");
+        let stopper = Stop(stop);
         let result = work();
         drop(stopper);
         let (times, took) = background.join().expect("a background that ends");
