@@ -1,0 +1,58 @@
+//! The heavy set: how reading, durable appending and following go on when there are many of each.
+//!
+//! ```sh
+//! cargo bench --bench contention                     # two minutes
+//! cargo bench --bench contention -- --only readers   # or appenders, or followers
+//! cargo bench --bench contention -- --test           # each once and small, to see that they work
+//! ```
+//!
+//! It is to be looked at when something that threads share was changed; `table` and `journal` are the sets to watch.
+//! Files lie where theirs do. On few cores, threads beyond them show what waiting and waking cost, not how it scales.
+
+use std::process::ExitCode;
+
+mod appenders;
+#[path = "../common/mod.rs"]
+mod common;
+mod followers;
+mod readers;
+
+use common::folder::Folder;
+use common::{machine, quick};
+
+type Part = (&'static str, fn(&Folder));
+
+const PARTS: [Part; 3] =
+    [("readers", readers::run), ("appenders", appenders::run), ("followers", followers::run)];
+
+fn main() -> ExitCode {
+    let mut only = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--only" => only = Some(arguments.next().unwrap_or_default()),
+            // What cargo adds, and what `common::quick` looks for.
+            "--bench" | "--test" => {}
+            other => {
+                eprintln!("contention: {other}? There is --only and --test");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    if !PARTS.iter().any(|(name, _)| wanted(name)) {
+        eprintln!("contention: --only wants readers, appenders or followers");
+        return ExitCode::FAILURE;
+    }
+    let folder = Folder::new();
+    println!("{}", machine::describe(folder.dir()));
+    if quick() {
+        println!("each once and small: what follows are no figures to go by");
+    }
+    for (name, run) in PARTS {
+        if wanted(name) {
+            run(&folder);
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,93 @@
+//! A row that was measured.
+
+use std::time::Duration;
+
+use crate::common::rate;
+use crate::common::rounds::{Median, calibrate, interleave};
+use crate::rows::{Measure, Row, Target, Unit};
+
+pub(crate) struct Line {
+    pub(crate) work: String,
+    pub(crate) other: &'static str,
+    unit: Unit,
+    wally: f64,
+    beside: f64,
+    /// Of the two figures of each round, wally's divided by the other.
+    ratio: Median,
+    target: Target,
+}
+
+impl Line {
+    /// Measures `row`: `times` pairs of pieces; the smallest ones there are if `quick`.
+    pub(crate) fn measure(row: Row<'_>, times: usize, quick: bool) -> Self {
+        let figures = match row.measure {
+            Measure::Counted { wally, other } => vec![(wally, other)],
+            Measure::Timed { mut wally, mut other, each, piece } => {
+                let sides = &mut [&mut wally, &mut other];
+                let rounds = calibrate(sides, if quick { Duration::ZERO } else { piece });
+                let took = interleave(sides, rounds, times);
+                let figure = |took: &Duration| row.unit.figure(*took, rounds * each);
+                took[0].iter().map(figure).zip(took[1].iter().map(figure)).collect()
+            }
+        };
+        let median = |of: fn(&(f64, f64)) -> f64| Median::of(figures.iter().map(of).collect());
+        Self {
+            work: row.work,
+            other: row.other,
+            unit: row.unit,
+            wally: median(|pair| pair.0).value,
+            beside: median(|pair| pair.1).value,
+            ratio: median(|pair| pair.0 / pair.1),
+            target: row.target,
+        }
+    }
+
+    pub(crate) fn wally(&self) -> String {
+        self.unit.words(self.wally)
+    }
+
+    pub(crate) fn beside(&self) -> String {
+        self.unit.words(self.beside)
+    }
+
+    pub(crate) fn ratio(&self) -> String {
+        let Median { value, min, max } = self.ratio;
+        match min == max {
+            true => format!("{value:.2}"),
+            false => format!("{value:.2} ({min:.2} to {max:.2})"),
+        }
+    }
+
+    /// What is to be reached, and whether the median does.
+    pub(crate) fn target(&self) -> String {
+        let reached = |reached| if reached { "yes" } else { "no" };
+        match self.target {
+            Target::None => "–".to_owned(),
+            Target::Figure(most) => format!("at most {most} B: {}", reached(self.wally <= most)),
+            Target::Ratio(least) if self.unit == Unit::PerSecond => {
+                format!("at least {least}: {}", reached(self.ratio.value >= least))
+            }
+            Target::Ratio(most) => format!("at most {most}: {}", reached(self.ratio.value <= most)),
+        }
+    }
+}
+
+impl Unit {
+    fn figure(self, took: Duration, count: u64) -> f64 {
+        match self {
+            Self::Nanoseconds => took.as_secs_f64() * 1e9 / count as f64,
+            Self::PerSecond => count as f64 / took.as_secs_f64(),
+            Self::Seconds | Self::Bytes => took.as_secs_f64() / count as f64,
+        }
+    }
+
+    fn words(self, figure: f64) -> String {
+        match self {
+            Self::Nanoseconds if figure < 100.0 => format!("{figure:.1} ns"),
+            Self::Nanoseconds => format!("{figure:.0} ns"),
+            Self::Seconds => format!("{figure:.3} s"),
+            Self::Bytes => format!("{figure:.2} B"),
+            Self::PerSecond => rate(figure),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The table as Markdown, and the place in the README where it stands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::line::Line;
+
+const BEGIN: &str = "<!-- bench:begin -->";
+const END: &str = "<!-- bench:end -->";
+
+pub(crate) fn markdown(lines: &[Line], machine: &str, rounds: usize) -> String {
+    let mut text = format!(
+        "{machine}. `cargo bench --bench table`: medians of {rounds} interleaved rounds; the ratio is wally divided by what it stands \
+         beside, with the least and the greatest of the rounds.\n\n\
+         | work | wally | | beside | ratio | to reach |\n| --- | --- | --- | --- | --- | --- |\n"
+    );
+    for line in lines {
+        let (wally, beside) = (line.wally(), line.beside());
+        let cells = [&line.work, &wally, line.other, &beside, &line.ratio(), &line.target()];
+        text += &format!("| {} |\n", cells.join(" | "));
+    }
+    text
+}
+
+/// The README around the place where the table stands.
+pub(crate) struct Readme {
+    path: PathBuf,
+    before: String,
+    after: String,
+}
+
+impl Readme {
+    /// Finds the place, so that a README without one is told before anything is measured.
+    pub(crate) fn open() -> Result<Self, String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let place = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+        match place {
+            Some((before, after)) => Ok(Self { before: before.to_owned(), after: after.to_owned(), path }),
+            None => Err(format!("{}: no {BEGIN} with an {END} behind it", path.display())),
+        }
+    }
+
+    pub(crate) fn write(&self, block: &str) -> Result<(), String> {
+        let Self { path, before, after } = self;
+        let text = format!("{before}{BEGIN}\n{block}{END}{after}");
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}

@@ -1,0 +1,202 @@
+//! The rows: what is measured, beside what, and what is to be reached.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use crate::common::folder::Folder;
+use crate::common::read::ReadSet;
+use crate::common::reopen::Closed;
+use crate::common::rounds::Side;
+use crate::common::{BATCH, append, durable};
+
+/// One line of the table.
+pub(crate) struct Row<'a> {
+    pub(crate) work: String,
+    pub(crate) unit: Unit,
+    /// What wally is held against.
+    pub(crate) other: &'static str,
+    pub(crate) measure: Measure<'a>,
+    pub(crate) target: Target,
+}
+
+pub(crate) enum Measure<'a> {
+    /// Two sides that run in turn. `each` is what a round counts for: 64 if it is a batch of 64 records. `piece` is
+    /// about how long the two should take together each time.
+    Timed { wally: Side<'a>, other: Side<'a>, each: u64, piece: Duration },
+    /// Figures that are what they are, however often one looks.
+    Counted { wally: f64, other: f64 },
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Unit {
+    /// The less, the better.
+    Nanoseconds,
+    /// The less, the better.
+    Seconds,
+    /// The less, the better.
+    Bytes,
+    /// The more, the better.
+    PerSecond,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// Wally's figure divided by the other: at most this, or at least this where more is better.
+    Ratio(f64),
+    /// Wally's figure itself: at most this.
+    Figure(f64),
+    /// The line is there to be compared with.
+    None,
+}
+
+/// Says what a row is made of; the files that it needs are made with it, and go with it.
+pub(crate) type Group = fn(&Folder, &mut dyn FnMut(Row<'_>));
+
+/// In the order of the table.
+pub(crate) const GROUPS: [Group; 5] = [appends, durables, reads, reads_beside_a_writer, reopens];
+
+const PIECE: Duration = Duration::from_millis(200);
+
+/// Syncs take their time, and not always the same.
+const SYNCING: Duration = Duration::from_millis(600);
+
+fn appends(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
+    for (len, size, target) in [(64, "64 B", 1.3), (256, "256 B", 1.25), (4096, "4 KiB", 1.15)] {
+        row(Row {
+            work: format!("append {size}, no sync"),
+            unit: Unit::Nanoseconds,
+            other: "floor",
+            measure: timed(append::wally(folder, len), append::floor(folder, len), 1),
+            target: Target::Ratio(target),
+        });
+    }
+    row(Row {
+        work: "append 64 B, no sync".to_owned(),
+        unit: Unit::PerSecond,
+        other: "one write(2) an append",
+        measure: timed(append::wally(folder, 64), append::write_each(folder, 64), 1),
+        target: Target::Ratio(8.0),
+    });
+    row(Row {
+        work: format!("batch of {BATCH} × 4 KiB, per record"),
+        unit: Unit::Nanoseconds,
+        other: "floor",
+        measure: timed(
+            append::wally_batches(folder, 4096),
+            append::floor_batches(folder, 4096),
+            BATCH as u64,
+        ),
+        target: Target::Ratio(1.1),
+    });
+}
+
+fn durables(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
+    for (threads, name) in [(1, "1 thread"), (8, "8 threads"), (64, "64 threads")] {
+        row(Row {
+            work: format!("durable append 256 B, {name}"),
+            unit: Unit::PerSecond,
+            other: "leader and followers",
+            measure: Measure::Timed {
+                wally: Box::new(durable::wally(folder, 256, threads)),
+                other: Box::new(durable::floor(folder, 256, threads)),
+                each: 1,
+                piece: SYNCING,
+            },
+            target: Target::None,
+        });
+    }
+}
+
+fn reads(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
+    let set = &ReadSet::new(folder);
+    row(Row {
+        work: "random read 256 B".to_owned(),
+        unit: Unit::Nanoseconds,
+        other: "floor",
+        measure: timed(|rounds| set.wally(1, rounds), |rounds| set.floor(1, rounds), 1),
+        target: Target::Ratio(1.2),
+    });
+    row(Row {
+        work: "random read 256 B, 2 threads".to_owned(),
+        unit: Unit::PerSecond,
+        other: "its own single thread",
+        measure: timed(|rounds| set.wally(2, rounds), |rounds| set.wally(1, rounds), 1),
+        target: Target::Ratio(1.9),
+    });
+    row(Row {
+        work: "the floor, 2 threads".to_owned(),
+        unit: Unit::PerSecond,
+        other: "its own single thread",
+        measure: timed(|rounds| set.floor(2, rounds), |rounds| set.floor(1, rounds), 1),
+        target: Target::None,
+    });
+    row(Row {
+        work: "scan forward 256 B".to_owned(),
+        unit: Unit::Nanoseconds,
+        other: "floor",
+        measure: timed(|rounds| set.scan(rounds), |rounds| set.scan_floor(rounds), set.records()),
+        target: Target::Ratio(1.3),
+    });
+}
+
+fn reads_beside_a_writer(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
+    let set = RefCell::new(ReadSet::new(folder));
+    let renewed = || {
+        set.borrow_mut().renew(folder);
+        set.borrow()
+    };
+    let beside = |read: fn(&ReadSet, usize, u64) -> Duration, rounds| {
+        let set = renewed();
+        set.while_writing(|| read(&set, 1, rounds)).0
+    };
+    row(Row {
+        work: "random read 256 B, a writer flat out".to_owned(),
+        unit: Unit::Nanoseconds,
+        other: "its own without a writer",
+        measure: timed(|rounds| beside(ReadSet::wally, rounds), |rounds| renewed().wally(1, rounds), 1),
+        target: Target::Ratio(1.2),
+    });
+    row(Row {
+        work: "the floor, the same writer".to_owned(),
+        unit: Unit::Nanoseconds,
+        other: "its own without a writer",
+        measure: timed(|rounds| beside(ReadSet::floor, rounds), |rounds| renewed().floor(1, rounds), 1),
+        target: Target::None,
+    });
+}
+
+fn reopens(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
+    for (records, len, name, target) in
+        [(1 << 20, 1024, "1 GiB of 1 KiB", 0.8), (10_000_000, 32, "10 M × 32 B", 1.3)]
+    {
+        let file = &Closed::new(folder, records, len);
+        row(Row {
+            work: format!("reopen {name}"),
+            unit: Unit::Seconds,
+            other: "floor, one thread",
+            measure: timed(|rounds| file.wally(rounds), |rounds| file.floor(rounds), 1),
+            target: Target::Ratio(target),
+        });
+        if len == 32 {
+            let index = file.open().stats().index_bytes;
+            row(Row {
+                work: "index memory a record, full index".to_owned(),
+                unit: Unit::Bytes,
+                other: "a list of offsets",
+                measure: Measure::Counted {
+                    wally: index as f64 / file.records() as f64,
+                    other: size_of::<u64>() as f64,
+                },
+                target: Target::Figure(4.1),
+            });
+        }
+    }
+}
+
+fn timed<'a>(
+    wally: impl FnMut(u64) -> Duration + 'a,
+    other: impl FnMut(u64) -> Duration + 'a,
+    each: u64,
+) -> Measure<'a> {
+    Measure::Timed { wally: Box::new(wally), other: Box::new(other), each, piece: PIECE }
+}
