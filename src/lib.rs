@@ -127,6 +127,7 @@ mod sync;
 #[cfg(test)]
 mod testing;
 mod ticker;
+mod trail;
 mod truncate;
 mod view;
 mod wait;

@@ -149,11 +149,13 @@ pub(crate) struct Window {
     bytes: Vec<u8>,
     start: u64,
     filled: usize,
+    /// How often it was read into.
+    loads: u64,
 }
 
 impl Window {
     pub(crate) fn new(len: usize) -> Self {
-        Self { bytes: vec![0; len], start: 0, filled: 0 }
+        Self { bytes: vec![0; len], start: 0, filled: 0, loads: 0 }
     }
 
     /// How many bytes one look can show at most.
@@ -170,10 +172,16 @@ impl Window {
                 self.forget();
                 self.filled = source.read_at(&mut self.bytes, offset)?;
                 self.start = offset;
+                self.loads += 1;
                 0
             }
         };
         Ok(self.bytes.get(skip..self.filled).unwrap_or_default())
+    }
+
+    /// How often the file was read so far: what two looks showed was read at once if this did not change between.
+    pub(crate) fn loads(&self) -> u64 {
+        self.loads
     }
 
     /// Makes the next look read the file again.

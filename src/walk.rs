@@ -1,20 +1,24 @@
 //! The read-only half: records one by one, for tools. It takes no lock and writes nothing, so it also reads a journal
 //! that someone is writing.
 
+mod end;
+mod resume;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::classify::{Mark, Ruling};
+use crate::classify::Mark;
 use crate::error::{Error, Result};
 use crate::file::open_read_only;
 use crate::format::{HEADER_LEN, Header, Sealed};
-use crate::inspect::{Inspection, LOOK_AGAIN, LOOKS, inspect};
+use crate::inspect::{Inspection, State, inspect};
 use crate::options::{Format, IndexMode};
-use crate::recovery::{corrupt, newer, not_a_journal};
-use crate::scan::Scanned;
 use crate::source::{Place, Source, Ticker, Window, continued, is_record};
-use crate::survey::{Tail, Told, begin, rule, tell};
+use crate::survey::{Tail, Told, begin, tell};
+use crate::trail::{Step, Trail};
+use end::{End, Still};
+use resume::Look;
 
 /// A record, copied out of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +34,6 @@ pub struct Entry {
     pub payload: Vec<u8>,
 }
 
-/// A place that looks damaged, and how often it was seen so.
-#[derive(Debug)]
-struct Still {
-    x: Place,
-    tail: Tail,
-    looks: u32,
-    error: Error,
-}
-
 /// Bytes of the file in memory at a time.
 const WINDOW: usize = 1 << 20;
 
@@ -49,7 +44,10 @@ const WINDOW: usize = 1 << 20;
 /// [`Error::NotAJournal`], [`Error::UnsupportedFormat`] or [`Error::Io`].
 ///
 /// A journal that is being written is read up to where its writer is. What looks torn is looked at again until it
-/// stands still, for it may be half of a write. What is truncated while the walk goes on may or may not be seen.
+/// stands still, for it may be half of a write. What is truncated while the walk goes on may or may not be seen; if
+/// that reaches back to what was yielded already, the walk ends there.
+///
+/// A walk that has ended stays so, until [`resume`](Walk::resume) finds that the file has changed.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -72,6 +70,8 @@ pub struct Walk {
     tail: Tail,
     /// The journal ends where this says, unless it is a record's payload or was overwritten meanwhile.
     end_mark: Option<Mark>,
+    /// The mark that was there at the beginning.
+    first_mark: Option<Mark>,
     format: Option<Format>,
     next: Place,
     /// Records before this offset belong to a batch that is known to be whole.
@@ -80,7 +80,17 @@ pub struct Walk {
     unsealed_at: Option<u64>,
     /// The place that looked damaged at the last look.
     still: Option<Still>,
+    /// What was yielded, to know it again.
+    trail: Trail,
+    /// The loads of the window that are known to show what follows the last record yielded.
+    checked: u64,
+    /// The file at the place where the walk ended, if it was judged as it was then.
+    look: Option<Look>,
+    /// The file's length when nothing but zeros was behind the last record.
+    room: Option<u64>,
+    resumed: bool,
     done: bool,
+    state: Option<State>,
 }
 
 impl Walk {
@@ -97,12 +107,19 @@ impl Walk {
             window: Window::new(WINDOW),
             tail: Tail { len: 0, zeros_from: 0, mark: None },
             end_mark: None,
+            first_mark: None,
             format: None,
             next: Place { offset: 0, index: 1 },
             whole_to: 0,
             unsealed_at: None,
             still: None,
+            trail: Trail::new(),
+            checked: 0,
+            look: None,
+            room: None,
+            resumed: false,
             done: false,
+            state: None,
         })
     }
 
@@ -132,7 +149,10 @@ impl Walk {
         loop {
             if self.format.is_none() {
                 match self.begin()? {
-                    Told::New => return Ok(None),
+                    Told::New => {
+                        self.ended(State::Clean, None);
+                        return Ok(None);
+                    }
                     Told::As(format) => self.format = Some(format),
                     // Perhaps the first write is under way.
                     Told::Nothing => match self.end(self.next, None)? {
@@ -143,15 +163,31 @@ impl Walk {
             }
             let format = self.format.unwrap_or_default();
             if self.ends_at(format, self.next.offset)? {
-                return Ok(None);
+                let look = self.look_at(self.next.offset)?;
+                // What has changed before that look would never be looked at.
+                if self.ends_at(format, self.next.offset)? {
+                    self.ended(State::Clean, Some(look));
+                    return Ok(None);
+                }
             }
             let place = self.next;
             let mut payload = Vec::new();
             let (x, batch) = match self.record(format, place.offset, Some(&mut payload))? {
                 Some((header, end)) => match self.batch_end(format, header, end)? {
                     Ok(whole_to) => {
+                        let long = end - place.offset > WINDOW as u64;
+                        if (long || self.window.loads() != self.checked) && self.slipped()? {
+                            match self.turn_back()? {
+                                End::Clean => return Ok(None),
+                                End::Again => continue,
+                            }
+                        }
+                        self.checked = self.window.loads();
                         self.whole_to = whole_to;
                         self.next = Place { offset: end, index: place.index.saturating_add(1) };
+                        if self.unsealed_at != Some(place.offset) {
+                            self.trail.push(Step { at: place, header, end });
+                        }
                         let Place { offset, index } = place;
                         return Ok(Some(Entry { index, offset, crc: header.crc, payload }));
                     }
@@ -173,6 +209,7 @@ impl Walk {
     fn begin(&mut self) -> Result<Told> {
         let source = Source::new(&self.file, &self.path);
         self.tail = Tail::of(source, source.len()?)?;
+        self.first_mark = self.tail.mark;
         // Whoever opens the file decides about one without content; to a reader it is empty either way.
         let told = tell(source, &self.tail, Format::Sealed, &mut Ticker::silent())?;
         if let Told::As(format) = told {
@@ -270,59 +307,6 @@ impl Walk {
         }
         Ok(Ok(self.whole_to.max(end)))
     }
-
-    /// What it means that no whole record begins at `x`.
-    fn end(&mut self, x: Place, batch: Option<Place>) -> Result<End> {
-        let source = Source::new(&self.file, &self.path);
-        let len = source.len()?;
-        if x.offset > len {
-            // Truncated under the walk.
-            return Ok(End::Clean);
-        }
-        self.window.forget();
-        self.tail = Tail::of(source, len)?;
-        // Someone may be writing here: only what stands still is called damaged.
-        let still = self.still.take().filter(|still| still.x == x && still.tail == self.tail);
-        let still = match still {
-            Some(still) if still.looks >= LOOKS => return Err(still.error),
-            Some(still) => Still { looks: still.looks + 1, ..still },
-            None => match self.ruled(x, batch)? {
-                Ok(end) => return Ok(end),
-                Err(error) => Still { x, tail: self.tail, looks: 1, error },
-            },
-        };
-        self.still = Some(still);
-        std::thread::sleep(LOOK_AGAIN);
-        Ok(End::Again)
-    }
-
-    /// What the ruling about `x` is: how the walk goes on, or the error that it ends with.
-    fn ruled(&mut self, x: Place, batch: Option<Place>) -> Result<Result<End>> {
-        let source = Source::new(&self.file, &self.path);
-        let scanned = Scanned { x, batch, passed: None };
-        let format = self.format.unwrap_or(Format::Reference);
-        let ruled = rule(source, format, false, &self.tail, &scanned, &mut Ticker::silent())?;
-        Ok(match ruled.ruling {
-            Ruling::Clean { .. } | Ruling::RoomAhead => Ok(End::Clean),
-            Ruling::Truncated { end, .. } if end.offset <= x.offset => Ok(End::Clean),
-            Ruling::Truncated { .. } if self.unsealed_at.is_none() => {
-                self.unsealed_at = Some(x.offset);
-                Ok(End::Again)
-            }
-            Ruling::Torn { .. } | Ruling::Corrupt { .. } | Ruling::Truncated { .. } => {
-                Err(corrupt(&self.path, x, &ruled))
-            }
-            Ruling::NotAJournal => Err(not_a_journal(&self.path)),
-            Ruling::Newer => Err(newer(&self.path, x)),
-        })
-    }
-}
-
-/// How a broken place is taken.
-enum End {
-    Clean,
-    /// To be looked at once more.
-    Again,
 }
 
 impl Iterator for Walk {
@@ -339,3 +323,6 @@ impl Iterator for Walk {
 }
 
 impl std::iter::FusedIterator for Walk {}
+
+#[cfg(test)]
+mod tests;
