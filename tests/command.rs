@@ -1,11 +1,14 @@
 //! The command `wally`, run as a process: what it prints, what it leaves on disk, and the code it exits with.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
+use common::command::{Ran, command, run};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use wally::{Journal, Options, SyncPolicy, Walk};
@@ -19,52 +22,6 @@ const MARK: u8 = 16;
 const NEWER: u8 = 32;
 
 // ---- running it ----
-
-struct Ran {
-    code: i32,
-    out: Vec<u8>,
-    err: String,
-}
-
-impl Ran {
-    fn new(output: Output) -> Self {
-        let code = output.status.code().expect("it ended by itself");
-        let err = String::from_utf8(output.stderr).expect("messages are UTF-8");
-        assert!(!err.contains("panicked"), "{err}");
-        Self { code, out: output.stdout, err }
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.out).expect("text")
-    }
-
-    /// It worked and had nothing to complain about.
-    #[track_caller]
-    fn ok(self) -> Self {
-        assert_eq!((self.code, self.err.as_str()), (0, ""));
-        self
-    }
-
-    /// It exited with `code` and said why in one line, which has `words` in it.
-    #[track_caller]
-    fn fails(self, code: i32, words: &str) -> Self {
-        assert_eq!(self.code, code, "{}", self.err);
-        assert!(self.err.starts_with("wally: ") && self.err.ends_with('\n'), "{:?}", self.err);
-        assert_eq!(self.err.lines().count(), 1, "{:?}", self.err);
-        assert!(self.err.contains(words), "{:?} lacks {words:?}", self.err);
-        self
-    }
-}
-
-fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wally"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
-    Ran::new(command(args).output().expect("run"))
-}
 
 /// Runs a subcommand on a file, with options.
 fn wally(subcommand: &str, file: &Path, options: &[&str]) -> Ran {
@@ -456,8 +413,9 @@ fn output_that_nobody_reads_any_more_ends_it_quietly() {
         journal.append(b"").expect("append");
     }
     journal.close().expect("close");
-    for subcommand in ["cat", "ls"] {
-        let mut child = command([OsStr::new(subcommand), path.as_os_str()])
+    for args in [&["cat"][..], &["ls"], &["tail", "--from", "1"]] {
+        let subcommand = args[0];
+        let mut child = command(args.iter().map(OsStr::new).chain([path.as_os_str()]))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -487,7 +445,7 @@ fn the_verdict_stands_even_if_nobody_reads_it() {
 fn a_full_disk_under_the_output_is_an_error() {
     let dir = dir();
     let path = journal(&dir, &[b"a"]);
-    for subcommand in ["ls", "cat", "info", "verify", "repair"] {
+    for subcommand in ["ls", "cat", "tail", "info", "verify", "repair"] {
         let full = File::options().write(true).open("/dev/full").expect("open");
         let ran = command([OsStr::new(subcommand), path.as_os_str()]).stdout(full).output().expect("run");
         Ran::new(ran).fails(4, "write standard output: ");
@@ -756,10 +714,11 @@ fn repair_does_not_cut_under_a_writer() {
 
 // ---- what is wrong with the arguments ----
 
-const ON_A_FILE: [(&str, &[&str]); 7] = [
+const ON_A_FILE: [(&str, &[&str]); 8] = [
     ("append", &[]),
     ("ls", &[]),
     ("cat", &[]),
+    ("tail", &[]),
     ("info", &[]),
     ("verify", &[]),
     ("truncate", &["--keep", "0"]),
@@ -804,6 +763,8 @@ fn wrong_usage_is_never_mistaken_for_a_corrupt_journal() {
         &["verify"],
         &["truncate", path],
         &["repair"],
+        &["tail"],
+        &["bench"],
         &["verify", "--nonsense", path],
         &["verify", path, "more"],
         &["cat", "--from", "x", path],

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod built;
+pub mod command;
 pub mod content;
 pub mod disk;
 pub mod faults;

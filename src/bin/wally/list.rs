@@ -63,7 +63,7 @@ pub(crate) struct Cat {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Form {
+pub(crate) enum Form {
     /// The bytes as they are and a newline behind each record
     Lines,
     /// The bytes as they are, each record behind its length, a little-endian u32
@@ -91,7 +91,7 @@ impl Cat {
 }
 
 impl Form {
-    fn print(self, entry: &Entry, output: &mut Output) -> Result<(), Failure> {
+    pub(crate) fn print(self, entry: &Entry, output: &mut Output) -> Result<(), Failure> {
         let payload = &entry.payload;
         match self {
             Self::Lines => {
@@ -130,16 +130,16 @@ fn each_record(
     path: &Path,
     mut each: impl FnMut(&Entry, &mut Output) -> Result<ControlFlow<()>, Failure>,
 ) -> Outcome {
-    let walk = Walk::open(path).map_err(|error| damage(path, error))?;
+    let mut walk = Walk::open(path)?;
     // Only for the bar: a length that cannot be told is no failure.
     let meter = Meter::new("reading", fs::metadata(path).map(|meta| meta.len()).ok(), &io::stdout());
     let mut output = Output::new();
-    for entry in walk {
+    while let Some(entry) = walk.next() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
                 output.flush()?;
-                return Err(damage(path, error));
+                return Err(broken_off(path, &walk, error));
             }
         };
         if each(&entry, &mut output)?.is_break() {
@@ -151,16 +151,13 @@ fn each_record(
     Ok(0)
 }
 
-/// A walk ends the same way at a torn tail and at damage; what lies behind decides which it is.
-fn damage(path: &Path, error: Error) -> Failure {
+/// What the error means that a walk ended with: it is the same at a torn tail and at damage.
+pub(crate) fn broken_off(path: &Path, walk: &Walk, error: Error) -> Failure {
     let Error::Corrupt { offset, index, beyond, .. } = &error else { return Failure::from(error) };
-    let torn = match Walk::inspect(path).map(|inspection| inspection.state) {
-        Ok(State::Torn) => true,
-        Ok(State::Corrupt) => false,
-        // A writer has changed the file since, or it cannot be read any more.
-        _ => beyond.proof.is_none(),
+    let (code, what) = match walk.state() {
+        Some(State::Torn) => (TORN, "torn"),
+        _ => (CORRUPT, "corrupt"),
     };
-    let (code, what) = if torn { (TORN, "torn") } else { (CORRUPT, "corrupt") };
     let path = path.display();
     Failure::new(
         code,

@@ -1,14 +1,18 @@
 //! The command `wally`: looks into journals, appends to them, cuts them.
 //!
-//! One file per concern: [`append`] writes, [`list`] and [`inspect`] only read, [`cut`] shortens; [`outcome`] is how
-//! a command ends, [`progress`] what a person at a terminal sees meanwhile.
+//! One file per concern: [`append`] writes, [`list`], [`tail`] and [`inspect`] only read, [`cut`] shortens, [`bench`]
+//! measures, with the [`work`] that it times; [`outcome`] is how a command ends, [`progress`] what a person at a
+//! terminal sees meanwhile.
 
 mod append;
+mod bench;
 mod cut;
 mod inspect;
 mod list;
 mod outcome;
 mod progress;
+mod tail;
+mod work;
 
 use std::process::ExitCode;
 
@@ -18,9 +22,9 @@ use outcome::{Failure, OTHER, Outcome};
 
 /// Works with wally journals: append-only files of records, numbered from 1.
 ///
-/// `ls`, `cat`, `info` and `verify` take no lock and write nothing: they work on a journal that a program has open
+/// `ls`, `cat`, `tail`, `info` and `verify` take no lock and write nothing: they work on a journal that a program has open
 /// for writing, and show what that program has handed to the system. `append`, `truncate` and `repair` need the
-/// journal for themselves.
+/// journal for themselves. `bench` uses none but its own.
 #[derive(Parser)]
 #[command(name = "wally", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -35,6 +39,7 @@ Exit codes:
   2    the journal is corrupt: what was durable is damaged (see `wally repair`)
   3    the file is not a journal
   4    anything else: wrong usage, no such file, a newer format, locked, out of range, a full disk
+  130  `bench` was interrupted (likewise 143 and 129: 128 and the number of the signal)
   141  nobody reads the output any more, as in `wally cat FILE | head`
 
 `info` and `repair --dry-run` describe a damaged journal and exit with 0; to test for damage, use `verify`.";
@@ -44,10 +49,12 @@ enum Command {
     Append(append::Append),
     Ls(list::Ls),
     Cat(list::Cat),
+    Tail(tail::Tail),
     Info(inspect::Info),
     Verify(inspect::Verify),
     Truncate(cut::Truncate),
     Repair(cut::Repair),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -56,10 +63,12 @@ impl Command {
             Self::Append(append) => append.run(),
             Self::Ls(ls) => ls.run(),
             Self::Cat(cat) => cat.run(),
+            Self::Tail(tail) => tail.run(),
             Self::Info(info) => info.run(),
             Self::Verify(verify) => verify.run(),
             Self::Truncate(truncate) => truncate.run(),
             Self::Repair(repair) => repair.run(),
+            Self::Bench(bench) => bench.run(),
         }
     }
 }

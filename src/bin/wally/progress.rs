@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wally::Options;
 
-/// A progress bar in bytes, or nothing at all. It is wiped when it is dropped, so that it leaves no trace between
+/// A progress bar, in bytes or in steps, or nothing at all. It is wiped when it is dropped, so that it leaves no trace between
 /// the lines that matter.
 pub(crate) struct Meter(Option<ProgressBar>);
 
@@ -17,23 +17,40 @@ impl Meter {
         if other.is_terminal() { Self(None) } else { Self::unless_unseen(what, total) }
     }
 
+    /// A bar of `total` steps, for what prints nothing until it is done.
+    pub(crate) fn of_steps(total: u64) -> Self {
+        Self::with_template("{wide_bar} {pos}/{len} {eta}  {msg}", "", Some(total))
+    }
+
     fn unless_unseen(what: &'static str, total: Option<u64>) -> Self {
-        if !io::stderr().is_terminal() {
-            return Self(None);
-        }
         let template = match total {
             Some(_) => "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
             None => "{msg} {spinner} {bytes} {binary_bytes_per_sec}",
         };
+        Self::with_template(template, what, total)
+    }
+
+    fn with_template(template: &str, what: &'static str, total: Option<u64>) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         // Set up in a way that draws nothing yet: what is over at once shows no bar at all.
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         Self(Some(bar.with_style(style).with_message(what)))
     }
 
-    pub(crate) fn reach(&self, bytes: u64) {
+    pub(crate) fn reach(&self, position: u64) {
         if let Some(bar) = &self.0 {
-            bar.set_position(bytes);
+            bar.set_position(position);
+        }
+    }
+
+    /// One more step is done, and `what` comes next.
+    pub(crate) fn step(&self, what: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(what.to_owned());
+            bar.inc(1);
         }
     }
 }

@@ -1,0 +1,188 @@
+//! `wally tail`: the last records, and those that a writer in another process appends, read without a lock.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use wally::{Entry, State, Walk};
+
+use crate::list::{Form, broken_off};
+use crate::outcome::{self, Failure, OTHER, Outcome, Output, count};
+use crate::progress::Meter;
+
+/// Print the last records, and with --follow those to come
+///
+/// With --follow it looks at the file again and again and prints what a program that writes the journal has handed to
+/// the system since. It takes no lock, writes nothing and never makes that program wait. It ends when it is
+/// interrupted, when nobody reads its output any more, and with an error if the journal turns out damaged (exit code
+/// 2), or if the file is removed or another one takes its name (4; what was still to be read of it is printed first).
+///
+/// Other things it says on standard error and goes on: that the journal ends torn, for the writer may be in the midst
+/// of a long write, or have crashed and be about to come back; and that records were removed. After "truncated to N",
+/// the records behind N that were printed no longer count, and what takes their place is printed; if the truncation
+/// goes back far, N can be too low by a 64th of the way, and records that stayed are printed once more. A truncation
+/// stays unseen if the records that take the place of the removed ones before the file is looked at again have the same
+/// lengths and checksums.
+///
+/// Records are visible before they are durable: a power cut may take away what was printed.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  The last ten records:
+    wally tail events.wally
+  What comes from now on, and nothing else:
+    wally tail --lines 0 --follow events.wally
+  A copy that keeps up with its journal, from record 1 on:
+    wally tail --follow --from 1 --output length-prefixed events.wally |
+      wally append --input length-prefixed copy.wally")]
+pub(crate) struct Tail {
+    /// The journal, which must exist
+    file: PathBuf,
+    /// How many of the last records to print
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, conflicts_with = "from")]
+    lines: usize,
+    /// Print the records from index N on, instead of the last ones
+    #[arg(long, value_name = "N")]
+    from: Option<u64>,
+    /// Go on with what is appended
+    #[arg(short, long)]
+    follow: bool,
+    /// How long to wait between two looks at the file, with --follow
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = const { NonZeroU64::new(100).unwrap() })]
+    interval: NonZeroU64,
+    /// How records are told apart
+    #[arg(long, value_enum, default_value_t = Form::Lines)]
+    output: Form,
+}
+
+impl Tail {
+    pub(crate) fn run(&self) -> Outcome {
+        let mut walk = Walk::open(&self.file)?;
+        let mut output = Output::new();
+        let last = self.begin(&mut walk, &mut output)?;
+        if self.follow { self.go_on(&mut walk, last, &mut output) } else { Ok(0) }
+    }
+
+    /// Prints what comes, and returns only with a failure.
+    fn go_on(&self, walk: &mut Walk, mut last: Option<u64>, output: &mut Output) -> Outcome {
+        loop {
+            // Asked before the file is read, so that nothing that was written before it went is missed.
+            let replaced = walk.replaced()?;
+            if let Some(next) = walk.resume()? {
+                self.removed(last, next);
+                last = Some(next.saturating_sub(1));
+                let ended = each(walk, |entry| {
+                    last = Some(entry.index);
+                    self.print(&entry, output)
+                });
+                output.flush()?;
+                self.end(walk, ended)?;
+            } else if replaced {
+                let path = self.file.display();
+                let why = format!("{path} was removed, or another file has taken its name");
+                return Err(Failure::new(OTHER, why));
+            }
+            pause(Duration::from_millis(self.interval.get()))?;
+        }
+    }
+
+    /// Prints what is asked for of the records that are there, and returns the index of the last of them, if there is one.
+    fn begin(&self, walk: &mut Walk, output: &mut Output) -> Result<Option<u64>, Failure> {
+        // Only for the bar: a length that cannot be told is no failure.
+        let total = fs::metadata(&self.file).map(|meta| meta.len()).ok();
+        let meter = Meter::new("reading", total, &io::stdout());
+        let mut held = VecDeque::new();
+        let mut last = None;
+        let ended = each(walk, |entry| {
+            last = Some(entry.index);
+            meter.reach(entry.offset);
+            if self.from.is_some() {
+                return self.print(&entry, output);
+            }
+            held.push_back(entry);
+            if held.len() > self.lines {
+                held.pop_front();
+            }
+            Ok(())
+        });
+        drop(meter);
+        for entry in held {
+            self.output.print(&entry, output)?;
+        }
+        output.flush()?;
+        self.end(walk, ended)?;
+        Ok(last)
+    }
+
+    fn print(&self, entry: &Entry, output: &mut Output) -> Result<(), Failure> {
+        if entry.index >= self.from.unwrap_or(0) { self.output.print(entry, output) } else { Ok(()) }
+    }
+
+    /// What it means that a walk ended so: nothing, or that there is something to wait for, or the end.
+    fn end(&self, walk: &Walk, ended: Result<(), Stop>) -> Result<(), Failure> {
+        let error = match ended {
+            Ok(()) => return Ok(()),
+            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(Stop::BrokenOff(error)) => error,
+        };
+        let failure = broken_off(&self.file, walk, error);
+        match failure {
+            Failure::Told { message, .. } if self.follow && walk.state() == Some(State::Torn) => {
+                outcome::say(&format!("note: {message}; waiting for its writer"));
+                Ok(())
+            }
+            failure => Err(failure),
+        }
+    }
+
+    /// Says what was removed, if record `next` follows and `last` was the last one read.
+    fn removed(&self, last: Option<u64>, next: u64) {
+        let path = self.file.display();
+        let Some(last) = last else { return };
+        if next <= last {
+            outcome::say(&format!("note: {path} was truncated to {}", next.saturating_sub(1)));
+        } else if let missed @ 1.. = next - last - 1 {
+            let missed = count(missed, "record");
+            outcome::say(&format!("note: {path}: {missed} behind {last} removed before being read"));
+        }
+    }
+}
+
+/// Why a walk came to no clean end.
+enum Stop {
+    /// The journal goes no further.
+    BrokenOff(wally::Error),
+    /// The output takes nothing more.
+    Failed(Failure),
+}
+
+fn each(walk: &mut Walk, mut each: impl FnMut(Entry) -> Result<(), Failure>) -> Result<(), Stop> {
+    for entry in walk {
+        each(entry.map_err(Stop::BrokenOff)?).map_err(Stop::Failed)?;
+    }
+    Ok(())
+}
+
+/// Waits, but not for longer than somebody reads standard output.
+fn pause(time: Duration) -> Result<(), Failure> {
+    let until = Instant::now().checked_add(time);
+    let stdout = io::stdout();
+    // Nothing is asked for: that the other end is gone is told in any case.
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let timeout = Timespec::try_from(time).ok();
+    let told = poll(&mut polled, timeout.as_ref()).is_ok_and(|told| told > 0);
+    let [polled] = polled;
+    if told && polled.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+        return Err(Failure::BrokenPipe);
+    }
+    // A signal, or a descriptor that cannot be polled.
+    let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+    thread::sleep(left);
+    Ok(())
+}
