@@ -1,73 +1,32 @@
-//! The checking half of the walk: blocks of whole records wait in a short queue, and whoever is free checks their
-//! seals and payloads. The lowest failure is kept.
+//! The checking half of the walk: seals and payloads of stretches of whole records. The lowest failure is kept.
 
-use std::collections::VecDeque;
-
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{HEADER_LEN, Header};
 use crate::options::Format;
 use crate::source::{Place, Source, Ticker, continued, is_record};
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Bytes of a block: it stays in a core's own cache between being read and being checked.
-pub(crate) const BLOCK: usize = 256 << 10;
-
-/// Something to check.
-pub(crate) enum Job {
-    /// Whole records back to back, the first of them at `at`.
-    Block { block: Vec<u8>, used: usize, at: Place, batch: Option<Place> },
-    /// One record, to be read from the file.
-    Long { header: Header, at: Place, batch: Option<Place> },
-}
-
-/// The first record of a job that is not what its header says.
+/// The first record of a stretch that is not what its header says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
     pub(crate) at: Place,
     pub(crate) batch: Option<Place>,
 }
 
-/// The half that checks: a queue of blocks, and the lowest failure.
+/// What all who check have found.
 pub(crate) struct Checks<'a, 't> {
     source: Source<'a>,
     format: Format,
     ticker: Mutex<&'a mut Ticker<'t>>,
-    queue: Mutex<Queue>,
-    changed: Condvar,
-    /// How many jobs may wait.
-    queued_max: usize,
-    /// The offset of the lowest failure so far; everything beyond it does not matter any more.
+    found: Mutex<Result<Option<Failure>>>,
+    /// The offset of the lowest failure so far; everything beyond it does not matter any more. 0 behind an error.
     lowest: AtomicU64,
 }
 
-struct Queue {
-    jobs: VecDeque<Job>,
-    free: Vec<Vec<u8>>,
-    /// How many blocks may still be made.
-    unmade: usize,
-    closed: bool,
-    failure: Option<Failure>,
-    error: Option<Error>,
-}
-
 impl<'a, 't> Checks<'a, 't> {
-    pub(crate) fn new(source: Source<'a>, format: Format, blocks: usize, ticker: &'a mut Ticker<'t>) -> Self {
-        Self {
-            source,
-            format,
-            ticker: Mutex::new(ticker),
-            queue: Mutex::new(Queue {
-                jobs: VecDeque::new(),
-                free: Vec::new(),
-                unmade: blocks,
-                closed: false,
-                failure: None,
-                error: None,
-            }),
-            changed: Condvar::new(),
-            queued_max: blocks.saturating_sub(1),
-            lowest: AtomicU64::new(u64::MAX),
-        }
+    pub(crate) fn new(source: Source<'a>, format: Format, ticker: &'a mut Ticker<'t>) -> Self {
+        let found = Mutex::new(Ok(None));
+        Self { source, format, ticker: Mutex::new(ticker), found, lowest: AtomicU64::new(u64::MAX) }
     }
 
     /// Tells how far the walk is, at a place up to which so many bytes were read.
@@ -76,106 +35,40 @@ impl<'a, 't> Checks<'a, 't> {
     }
 
     pub(crate) fn none_below(&self, offset: u64) -> bool {
-        // Relaxed: it only saves work, the outcome is read under the lock.
-        self.lowest.load(Ordering::Relaxed) >= offset
+        // Relaxed: it only saves work, the outcome is read when all threads are done.
+        self.lowest.load(Ordering::Relaxed) > offset
     }
 
-    /// A block to read into. While there is none, checks one that is waiting.
-    pub(crate) fn free_block(&self) -> Vec<u8> {
-        let mut queue = self.queue.lock();
-        loop {
-            if let Some(block) = queue.free.pop() {
-                return block;
-            }
-            if let Some(left) = queue.unmade.checked_sub(1) {
-                queue.unmade = left;
-                drop(queue);
-                return vec![0; BLOCK];
-            }
-            queue = match queue.jobs.pop_front() {
-                Some(job) => {
-                    drop(queue);
-                    self.run(job, &mut Vec::new());
-                    self.queue.lock()
-                }
-                None => self.changed.wait(queue),
-            };
+    /// Checks whole records back to back, the first of them at `at`.
+    pub(crate) fn check_records(&self, bytes: &[u8], at: Place, batch: Option<Place>) {
+        if self.none_below(at.offset) {
+            self.found(Ok(check_records(self.format, bytes, at, batch)));
         }
     }
 
-    /// Leaves a job to whoever is free. If nobody is for long, does one here, so that the queue stays short.
-    pub(crate) fn submit(&self, job: Job) {
-        let mut queue = self.queue.lock();
-        queue.jobs.push_back(job);
-        let mine = if queue.jobs.len() > self.queued_max { queue.jobs.pop_front() } else { None };
-        drop(queue);
-        self.changed.notify_all();
-        if let Some(job) = mine {
-            self.run(job, &mut Vec::new());
-        }
+    /// Checks one record, read from the file in pieces.
+    pub(crate) fn check_long(&self, header: Header, at: Place, batch: Option<Place>, piece: &mut Vec<u8>) {
+        self.found(self.long_failure(header, at, batch, piece));
     }
 
-    /// No further jobs will come; those that wait are dropped if nobody wants to know any more.
-    pub(crate) fn close(&self, drop_jobs: bool) {
-        let mut queue = self.queue.lock();
-        queue.closed = true;
-        if drop_jobs {
-            queue.jobs.clear();
-            self.lowest.store(0, Ordering::Relaxed);
+    /// Keeps the lowest failure, and an error, behind which there is no outcome.
+    pub(crate) fn found(&self, failure: Result<Option<Failure>>) {
+        if let Ok(None) = failure {
+            return;
         }
-        drop(queue);
-        self.changed.notify_all();
+        let mut found = self.found.lock();
+        match (&*found, &failure) {
+            (Err(_), _) => return,
+            (Ok(Some(lowest)), Ok(Some(failure))) if failure.at.offset >= lowest.at.offset => return,
+            _ => {}
+        }
+        let lowest =
+            failure.as_ref().ok().and_then(|failure| *failure).map_or(0, |failure| failure.at.offset);
+        *found = failure;
+        self.lowest.store(lowest, Ordering::Relaxed);
     }
 
-    /// Checks what waits, until the queue is closed and empty.
-    pub(crate) fn work(&self, only_rest: bool) {
-        let mut piece = Vec::new();
-        let mut queue = self.queue.lock();
-        loop {
-            queue = match queue.jobs.pop_front() {
-                Some(job) => {
-                    drop(queue);
-                    self.run(job, &mut piece);
-                    self.queue.lock()
-                }
-                None if queue.closed || only_rest => return,
-                None => self.changed.wait(queue),
-            };
-        }
-    }
-
-    fn run(&self, job: Job, piece: &mut Vec<u8>) {
-        let (block, failure) = match job {
-            Job::Block { block, used, at, batch } => {
-                let failure = match self.none_below(at.offset) {
-                    true => check_block(self.format, block.get(..used).unwrap_or_default(), at, batch),
-                    false => None,
-                };
-                (Some(block), Ok(failure))
-            }
-            Job::Long { header, at, batch } => (None, self.check_long(header, at, batch, piece)),
-        };
-        let mut queue = self.queue.lock();
-        queue.free.extend(block);
-        match failure {
-            Ok(None) => {}
-            Ok(Some(failure)) => {
-                if queue.failure.is_none_or(|lowest| failure.at.offset < lowest.at.offset) {
-                    queue.failure = Some(failure);
-                    self.lowest.fetch_min(failure.at.offset, Ordering::Relaxed);
-                }
-            }
-            Err(error) => {
-                queue.error.get_or_insert(error);
-                // Ends the walk: there is no outcome.
-                self.lowest.store(0, Ordering::Relaxed);
-            }
-        }
-        drop(queue);
-        self.changed.notify_all();
-    }
-
-    fn check_long(
+    fn long_failure(
         &self,
         header: Header,
         at: Place,
@@ -197,14 +90,13 @@ impl<'a, 't> Checks<'a, 't> {
         Ok(failure.filter(|_| crc != Some(header.crc)))
     }
 
-    pub(crate) fn outcome(&self) -> Result<Option<Failure>> {
-        let mut queue = self.queue.lock();
-        queue.error.take().map_or(Ok(queue.failure), Err)
+    pub(crate) fn outcome(self) -> Result<Option<Failure>> {
+        self.found.into_inner()
     }
 }
 
 /// Checks records back to back and returns the first that is not what its header says.
-fn check_block(format: Format, bytes: &[u8], mut at: Place, mut batch: Option<Place>) -> Option<Failure> {
+fn check_records(format: Format, bytes: &[u8], mut at: Place, mut batch: Option<Place>) -> Option<Failure> {
     let mut rest = bytes;
     while let Some((head, behind)) = rest.split_first_chunk() {
         let header = Header::decode(head);

@@ -1,78 +1,9 @@
-//! The index: record to file offset. The writer appends to it while readers look things up without a lock.
-//!
-//! What makes that safe is not in here: a reader asks only for entries below a count that the writer published with
-//! release after it had stored them, so entries are plain relaxed atomics, and an entry below a published count
-//! never changes. Entries live in chunks that never move; growing adds a chunk. A cut makes a new index that
-//! shares the full chunks below the cut, so an old view keeps what it had.
+//! The index: record to file offset. The writer appends to it while readers look things up without a lock. A cut
+//! makes a new index, which shares most of its memory with the old one, so an old view keeps what it had.
 
-use std::array;
-
+use crate::chunks::{Chunk, Chunks, within};
 use crate::options::IndexMode;
-use crate::sync::{Arc, AtomicU32, AtomicU64, OnceLock, Ordering};
-
-/// Entries of a chunk. The models have small ones, so that a few records cross every boundary.
-const CHUNK: usize = if cfg!(loom) { 3 } else { 4096 };
-
-/// Chunks of the first shelf; each further shelf is twice as large. A shelf never moves.
-const FIRST_SHELF: u64 = if cfg!(loom) { 1 } else { 64 };
-
-/// Enough shelves for more chunks than a file of 2^63 bytes can have records.
-const SHELVES: usize = if cfg!(loom) { 3 } else { 48 };
-
-/// A narrow entry whose distance does not fit: the offset is in the chunk's wide half.
-const WIDE: u32 = u32::MAX;
-
-/// Offsets of up to [`CHUNK`] entries: u32 distances from a base, and wide entries for those further away.
-#[derive(Debug)]
-struct Chunk {
-    base: u64,
-    narrow: Box<[AtomicU32]>,
-    wide: OnceLock<Box<[AtomicU64]>>,
-}
-
-impl Chunk {
-    fn new(base: u64) -> Self {
-        Self { base, narrow: (0..CHUNK).map(|_| AtomicU32::new(0)).collect(), wide: OnceLock::new() }
-    }
-
-    #[inline]
-    fn get(&self, at: usize) -> Option<u64> {
-        match self.narrow.get(at)?.load(Ordering::Relaxed) {
-            WIDE => Some(self.wide.get()?.get(at)?.load(Ordering::Relaxed)),
-            distance => self.base.checked_add(u64::from(distance)),
-        }
-    }
-
-    #[inline]
-    fn set(&self, at: usize, offset: u64) {
-        let distance = u32::try_from(offset.wrapping_sub(self.base)).unwrap_or(WIDE);
-        if distance == WIDE {
-            let wide = self.wide.get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
-            if let Some(entry) = wide.get(at) {
-                entry.store(offset, Ordering::Relaxed);
-            }
-        }
-        if let Some(entry) = self.narrow.get(at) {
-            entry.store(distance, Ordering::Relaxed);
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let wide = if self.wide.get().is_some() { CHUNK * 8 } else { 0 };
-        (size_of::<Self>() + CHUNK * 4 + wide) as u64
-    }
-}
-
-/// A place for a chunk, empty until the index has grown that far.
-type Slot = OnceLock<Arc<Chunk>>;
-
-/// Which shelf a chunk stands on, and where there.
-#[inline]
-fn place(chunk: u64) -> (usize, usize) {
-    let shelf = ((chunk / FIRST_SHELF + 1).ilog2()) as usize;
-    let before = FIRST_SHELF * ((1 << shelf) - 1);
-    (shelf, (chunk - before) as usize)
-}
+use crate::sync::Arc;
 
 /// Where records lie: entry `i` stands for the record with the index `first + i * every`.
 ///
@@ -85,13 +16,12 @@ pub(crate) struct Index {
     first: u64,
     /// Where the first record begins.
     origin: u64,
-    shelves: [OnceLock<Box<[Slot]>>; SHELVES],
-    chunks: AtomicU64,
+    entries: Chunks,
 }
 
 impl Index {
     fn new(mode: IndexMode, first: u64, origin: u64) -> Self {
-        Self { mode, first, origin, shelves: array::from_fn(|_| OnceLock::new()), chunks: AtomicU64::new(0) }
+        Self { mode, first, origin, entries: Chunks::new() }
     }
 
     /// The index of the first record, whether or not there is one.
@@ -100,33 +30,33 @@ impl Index {
         self.first
     }
 
+    #[inline]
     pub(crate) fn mode(&self) -> IndexMode {
         self.mode
     }
 
     /// Memory of the entries in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        let slots: usize = self.shelves.iter().filter_map(|s| s.get()).map(|s| s.len()).sum();
-        let mut bytes = (size_of::<Self>() + slots * size_of::<Slot>()) as u64;
-        for chunk in 0..self.chunks.load(Ordering::Relaxed) {
-            bytes += self.slot(chunk).and_then(|slot| slot.get()).map_or(0, |chunk| chunk.bytes());
-        }
-        bytes
+        self.entries.bytes()
     }
 
-    /// The extent of record `n`, header included, if this is a full index. `n` must be below a count that was
-    /// published after its entry and the next were stored; else this is `None` or meaningless, never unsound.
-    #[inline]
-    pub(crate) fn extent(&self, n: u64) -> Option<(u64, u64)> {
+    /// The extent of the `at`-th record from the first on, header included, if this is a full index. It must be below
+    /// a count that was published after its entry and the next were stored; else this is `None` or meaningless,
+    /// never unsound.
+    pub(crate) fn extent(&self, at: u64) -> Option<(u64, u64)> {
         if self.mode != IndexMode::Full {
             return None;
         }
-        let at = n.checked_sub(self.first)?;
-        let chunk = self.slot(at / CHUNK as u64)?.get()?;
-        let within = (at % CHUNK as u64) as usize;
-        let start = chunk.get(within)?;
-        let end = if within + 1 < CHUNK { chunk.get(within + 1)? } else { self.entry(at + 1)? };
-        Some((start, end))
+        self.entries.pair(at)
+    }
+
+    /// As [`extent`](Self::extent), but `None` where that takes more than a look.
+    #[inline]
+    pub(crate) fn near_extent(&self, at: u64) -> Option<(u64, u64)> {
+        if self.mode != IndexMode::Full {
+            return None;
+        }
+        self.entries.near_pair(at)
     }
 
     /// The closest known place at or before record `n`: a record's index and the offset of its header.
@@ -134,7 +64,7 @@ impl Index {
     pub(crate) fn nearest(&self, n: u64) -> (u64, u64) {
         let every = self.every();
         let at = n.saturating_sub(self.first) / every;
-        match self.entry(at) {
+        match self.entries.get(at) {
             Some(offset) if every != u64::MAX => {
                 (self.first.saturating_add(at.saturating_mul(every)), offset)
             }
@@ -151,50 +81,19 @@ impl Index {
         }
     }
 
+    /// The entry that stands for the end of `len` records, if the mode wants one there.
     #[inline]
-    fn slot(&self, chunk: u64) -> Option<&Slot> {
-        let (shelf, at) = place(chunk);
-        self.shelves.get(shelf)?.get()?.get(at)
+    fn entry_behind(&self, len: u64) -> Option<u64> {
+        match self.mode {
+            IndexMode::Full => Some(len),
+            IndexMode::Sparse(_) if len.is_multiple_of(self.every()) => Some(len / self.every()),
+            IndexMode::Sparse(_) | IndexMode::Scan => None,
+        }
     }
 
-    #[inline]
-    fn entry(&self, at: u64) -> Option<u64> {
-        self.slot(at / CHUNK as u64)?.get()?.get((at % CHUNK as u64) as usize)
-    }
-
-    /// The slot for `chunk`, with its shelf built. Only the writer calls this.
-    fn build(&self, chunk: u64) -> Option<&Slot> {
-        let (shelf, at) = place(chunk);
-        let len = FIRST_SHELF << shelf;
-        self.shelves.get(shelf)?.get_or_init(|| (0..len).map(|_| Slot::new()).collect()).get(at)
-    }
-
-    fn set(&self, at: u64, offset: u64) {
-        let chunk = at / CHUNK as u64;
-        let Some(slot) = self.build(chunk) else { return };
-        let chunk = slot.get_or_init(|| {
-            self.chunks.fetch_max(chunk + 1, Ordering::Relaxed);
-            Arc::new(Chunk::new(offset))
-        });
-        chunk.set((at % CHUNK as u64) as usize, offset);
-    }
-
-    /// A new index with the first `entries` entries of this one. Full chunks are shared, the last is copied.
+    /// A new index with the first `entries` entries of this one.
     fn cut(&self, entries: u64) -> Self {
-        let new = Self::new(self.mode, self.first, self.origin);
-        let whole = entries / CHUNK as u64;
-        for at in 0..whole {
-            if let (Some(from), Some(to)) = (self.slot(at).and_then(|slot| slot.get()), new.build(at)) {
-                let _ = to.set(Arc::clone(from));
-            }
-        }
-        new.chunks.store(whole, Ordering::Relaxed);
-        for at in whole * CHUNK as u64..entries {
-            if let Some(offset) = self.entry(at) {
-                new.set(at, offset);
-            }
-        }
-        new
+        Self { mode: self.mode, first: self.first, origin: self.origin, entries: self.entries.cut(entries) }
     }
 }
 
@@ -202,6 +101,8 @@ impl Index {
 #[derive(Debug)]
 pub(crate) struct IndexWriter {
     index: Arc<Index>,
+    /// The chunk that entries are being added to, which is never one that a cut shares.
+    chunk: Option<Arc<Chunk>>,
     /// Records in the index, staged ones included.
     len: u64,
     /// Where the last record ends.
@@ -211,8 +112,9 @@ pub(crate) struct IndexWriter {
 impl IndexWriter {
     /// An index without records. `first` is the index that the first will have, `origin` where it will begin.
     pub(crate) fn new(mode: IndexMode, first: u64, origin: u64) -> Self {
-        let this = Self { index: Arc::new(Index::new(mode, first, origin)), len: 0, end: origin };
-        this.note();
+        let index = Arc::new(Index::new(mode, first, origin));
+        let mut this = Self { index, chunk: None, len: 0, end: origin };
+        this.turn();
         this
     }
 
@@ -237,14 +139,18 @@ impl IndexWriter {
     pub(crate) fn push(&mut self, end: u64) {
         self.len += 1;
         self.end = end;
-        self.note();
+        let Some(at) = self.index.entry_behind(self.len) else { return };
+        match (within(at), &self.chunk) {
+            (1.., Some(chunk)) => chunk.set(within(at), end),
+            _ => self.turn(),
+        }
     }
 
     /// Takes back records that no reader has seen: those after the record `last`, which ends at `end`.
     pub(crate) fn rewind(&mut self, last: u64, end: u64) {
         self.len = last.saturating_sub(self.index.first.saturating_sub(1)).min(self.len);
         self.end = end;
-        self.note();
+        self.turn();
     }
 
     /// Goes on with a new index that holds the records up to `last`, which ends at `end`; views keep the old one.
@@ -255,7 +161,7 @@ impl IndexWriter {
         let entries =
             if self.index.mode == IndexMode::Scan { 0 } else { self.len.div_ceil(self.index.every()) };
         self.index = Arc::new(self.index.cut(entries));
-        self.note();
+        self.turn();
     }
 
     /// Goes on with another index, one that a cut replaced, or an empty one.
@@ -263,24 +169,21 @@ impl IndexWriter {
         self.len = last.saturating_sub(index.first.saturating_sub(1));
         self.end = end;
         self.index = index;
+        self.turn();
     }
 
-    /// Stores the place where the next record begins, if the mode wants an entry there.
-    #[inline]
-    fn note(&self) {
-        match self.index.mode {
-            IndexMode::Full => self.index.set(self.len, self.end),
-            IndexMode::Sparse(every) if self.len.is_multiple_of(u64::from(every.max(1))) => {
-                self.index.set(self.len / u64::from(every.max(1)), self.end);
-            }
-            IndexMode::Sparse(_) | IndexMode::Scan => {}
-        }
+    /// Stores the place where the next record begins, and goes on in the chunk that it is in.
+    #[cold]
+    fn turn(&mut self) {
+        let at = self.index.entry_behind(self.len);
+        self.chunk = at.and_then(|at| self.index.entries.set(at, self.end).cloned());
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::chunks::{CHUNK, FIRST_SHELF};
 
     fn filled(mode: IndexMode, ends: impl IntoIterator<Item = u64>) -> IndexWriter {
         let mut writer = IndexWriter::new(mode, 1, 0);
@@ -288,15 +191,22 @@ mod tests {
         writer
     }
 
+    /// As [`Index::extent`], told by the index of the record.
+    fn extent(writer: &IndexWriter, n: u64) -> Option<(u64, u64)> {
+        let at = n.wrapping_sub(writer.index().first());
+        let near = writer.index().near_extent(at);
+        near.inspect(|near| assert_eq!(writer.index().extent(at), Some(*near))).or(writer.index().extent(at))
+    }
+
     #[test]
     fn a_full_index_knows_every_extent_across_chunks_and_shelves() {
-        let records = CHUNK as u64 * (FIRST_SHELF + 3) + 17;
+        let records = (CHUNK * (FIRST_SHELF + 3) + 17) as u64;
         let writer = filled(IndexMode::Full, (1..=records).map(|n| n * 20));
         for n in (1..=records).step_by(997).chain([1, 4096, 4097, records]) {
-            assert_eq!(writer.index().extent(n), Some(((n - 1) * 20, n * 20)), "{n}");
+            assert_eq!(extent(&writer, n), Some(((n - 1) * 20, n * 20)), "{n}");
             assert_eq!(writer.index().nearest(n), (n, (n - 1) * 20));
         }
-        assert_eq!(writer.index().extent(0), None);
+        assert_eq!(extent(&writer, 0), None);
         assert_eq!((writer.last(), writer.end()), (records, records * 20));
     }
 
@@ -307,25 +217,25 @@ mod tests {
         assert_eq!(writer.index().nearest(10), (1, 0));
         assert_eq!(writer.index().nearest(11), (11, 200));
         assert_eq!(writer.index().nearest(95), (91, 1800));
-        assert_eq!(writer.index().extent(11), None);
+        assert_eq!(extent(&writer, 11), None);
     }
 
     #[test]
     fn scan_knows_only_the_beginning() {
         let writer = filled(IndexMode::Scan, (1..=95).map(|n| n * 20));
         assert_eq!(writer.index().nearest(95), (1, 0));
-        assert_eq!(writer.index().chunks.load(Ordering::Relaxed), 0);
+        assert_eq!(writer.index().entries.len(), 0);
     }
 
     #[test]
     fn entries_further_than_four_gib_from_their_chunk_go_wide() {
         let writer = filled(IndexMode::Full, (1..=20).map(|n| n << 30));
         for n in 1..=20 {
-            assert_eq!(writer.index().extent(n), Some(((n - 1) << 30, n << 30)), "{n}");
+            assert_eq!(extent(&writer, n), Some(((n - 1) << 30, n << 30)), "{n}");
         }
         let edge = filled(IndexMode::Full, [u64::from(u32::MAX) - 1, u64::from(u32::MAX), 1 << 32]);
-        assert_eq!(edge.index().extent(2), Some((u64::from(u32::MAX) - 1, u64::from(u32::MAX))));
-        assert_eq!(edge.index().extent(3), Some((u64::from(u32::MAX), 1 << 32)));
+        assert_eq!(extent(&edge, 2), Some((u64::from(u32::MAX) - 1, u64::from(u32::MAX))));
+        assert_eq!(extent(&edge, 3), Some((u64::from(u32::MAX), 1 << 32)));
     }
 
     #[test]
@@ -333,8 +243,8 @@ mod tests {
         let mut writer = IndexWriter::new(IndexMode::Full, 101, 5000);
         assert_eq!((writer.last(), writer.end()), (100, 5000));
         writer.push(5100);
-        assert_eq!(writer.index().extent(101), Some((5000, 5100)));
-        assert_eq!(writer.index().extent(100), None);
+        assert_eq!(extent(&writer, 101), Some((5000, 5100)));
+        assert_eq!(extent(&writer, 100), None);
         assert_eq!(writer.last(), 101);
     }
 
@@ -346,7 +256,7 @@ mod tests {
             (4..=9).for_each(|n| writer.push(n * 100));
             assert_eq!(writer.last(), 9);
             if mode == IndexMode::Full {
-                assert_eq!(writer.index().extent(4), Some((60, 400)));
+                assert_eq!(extent(&writer, 4), Some((60, 400)));
             }
             assert_eq!(writer.index().nearest(9).1 % 100, 0);
         }

@@ -95,6 +95,7 @@ compile_error!("wally maps whole journals and needs a 64-bit target");
 mod append;
 mod batch;
 mod checks;
+mod chunks;
 mod classify;
 mod commit;
 mod cut;

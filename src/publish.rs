@@ -1,7 +1,15 @@
 //! Publishing: one writer replaces a value, any number of readers hold on to the one they saw. Generic, so that the
 //! models explore this file and nothing else.
 
-use crate::sync::{Arc, ArcSwap, Cache, Guard};
+use crate::sync::{Arc, ArcSwap, Guard};
+
+/// What is published knows whether it was replaced, so that who holds it need not look anywhere else.
+pub(crate) trait Published {
+    /// It was replaced. Only the publisher calls this.
+    fn retire(&self);
+
+    fn is_retired(&self) -> bool;
+}
 
 /// The writer's end, and where subscribers come from.
 #[derive(Debug)]
@@ -15,7 +23,7 @@ impl<T> Clone for Publisher<T> {
     }
 }
 
-impl<T> Publisher<T> {
+impl<T: Published> Publisher<T> {
     pub(crate) fn new(value: Arc<T>) -> Self {
         Self { current: Arc::new(ArcSwap::new(value)) }
     }
@@ -32,32 +40,41 @@ impl<T> Publisher<T> {
     }
 
     /// Publishes `value` and returns the one it replaces. When this returns, every guard on the old one has been
-    /// turned into a count, so [`Retired`] misses none.
+    /// turned into a count, so [`Retired`] misses none, and no subscriber takes the old one for the current one.
     pub(crate) fn replace(&self, value: Arc<T>) -> Arc<T> {
-        self.current.swap(value)
+        let old = self.current.swap(value);
+        // Behind the swap: who sees it finds the new one.
+        old.retire();
+        old
     }
 
     pub(crate) fn subscribe(&self) -> Subscriber<T> {
-        Subscriber { current: Arc::clone(&self.current), cached: None }
+        Subscriber { current: Arc::clone(&self.current), seen: None }
     }
 }
 
-/// A reader's end: keeps the value it saw last and looks, with one load, whether it is still the current one.
+/// A reader's end: keeps the value it saw last, which tells whether it is still the current one.
 pub(crate) struct Subscriber<T> {
     current: Arc<ArcSwap<T>>,
-    cached: Option<Cache<Arc<ArcSwap<T>>, Arc<T>>>,
+    seen: Option<Arc<T>>,
 }
 
-impl<T> Subscriber<T> {
-    /// The current value.
+impl<T: Published> Subscriber<T> {
+    /// The value that was the current one at the last look, if it was not let go.
     #[inline]
-    pub(crate) fn get(&mut self) -> &Arc<T> {
-        self.cached.get_or_insert_with(|| Cache::new(Arc::clone(&self.current))).load()
+    pub(crate) fn seen(&self) -> Option<&T> {
+        self.seen.as_deref()
+    }
+
+    /// The current value.
+    pub(crate) fn get(&mut self) -> &T {
+        self.seen.take_if(|seen| seen.is_retired());
+        self.seen.get_or_insert_with(|| self.current.load_full())
     }
 
     /// Lets go of the value.
     pub(crate) fn release(&mut self) {
-        self.cached = None;
+        self.seen = None;
     }
 }
 
@@ -68,7 +85,7 @@ pub(crate) struct Retired<T> {
     values: Vec<Arc<T>>,
 }
 
-impl<T> Retired<T> {
+impl<T: Published> Retired<T> {
     pub(crate) fn new() -> Self {
         Self { values: Vec::new() }
     }
@@ -99,30 +116,47 @@ impl<T> Retired<T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::{AtomicBool, Ordering};
+
+    struct Value(u32, AtomicBool);
+
+    impl Published for Value {
+        fn retire(&self) {
+            self.1.store(true, Ordering::Release);
+        }
+
+        fn is_retired(&self) -> bool {
+            self.1.load(Ordering::Acquire)
+        }
+    }
+
+    fn value(n: u32) -> Arc<Value> {
+        Arc::new(Value(n, AtomicBool::new(false)))
+    }
 
     #[test]
     fn a_subscriber_sees_a_new_value_and_keeps_the_old_one_until_then() {
-        let publisher = Publisher::new(Arc::new(1));
+        let publisher = Publisher::new(value(1));
         let mut subscriber = publisher.subscribe();
-        assert_eq!(**subscriber.get(), 1);
+        assert_eq!(subscriber.get().0, 1);
         let mut retired = Retired::new();
-        retired.add(publisher.replace(Arc::new(2)));
+        retired.add(publisher.replace(value(2)));
         assert_eq!(retired.held().len(), 1, "the subscriber has not looked yet");
-        assert_eq!(**subscriber.get(), 2);
+        assert_eq!(subscriber.get().0, 2);
         assert_eq!(retired.held().len(), 0);
     }
 
     #[test]
     fn every_kind_of_hold_is_seen() {
-        let publisher = Publisher::new(Arc::new(0));
+        let publisher = Publisher::new(value(0));
         let mut retired = Retired::new();
         let full = publisher.load_full();
-        retired.add(publisher.replace(Arc::new(1)));
+        retired.add(publisher.replace(value(1)));
         let guards: Vec<_> = (0..20).map(|_| publisher.load()).collect();
-        retired.add(publisher.replace(Arc::new(2)));
+        retired.add(publisher.replace(value(2)));
         let mut subscriber = publisher.subscribe();
         subscriber.get();
-        retired.add(publisher.replace(Arc::new(3)));
+        retired.add(publisher.replace(value(3)));
         assert_eq!(retired.held().len(), 3);
         drop(full);
         assert_eq!(retired.held().len(), 2);

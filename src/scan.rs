@@ -1,24 +1,30 @@
-//! The walk over a whole file at open. One thread reads the file in order and hops from header to header, which
-//! costs next to nothing; what costs, the seals and the CRCs of the payloads, is checked block by block on all
-//! cores. The lowest failure wins, so the outcome is that of a walk that checks each record before the next.
+//! The walk over a whole file at open, on all cores. Each thread reads a stretch of the file, waits for its turn to hop
+//! from header to header in it, which costs next to nothing, hands the turn on, and then checks the seals and the
+//! CRCs of the payloads that it hopped over. So the hops are in order while what costs, reading and checking, goes on
+//! side by side. The lowest failure wins, so the outcome is that of a walk that checks each record before the next.
 
+use std::ops::Range;
 use std::thread;
 
-use crate::checks::{Checks, Job};
+use crate::checks::Checks;
 use crate::error::Result;
 use crate::format::{HEADER_LEN, Header};
 use crate::index::IndexWriter;
 use crate::options::Format;
 use crate::source::{Place, Source, Ticker, continued, plausible};
+use crate::sync::{Condvar, Mutex};
 
-/// A record that does not fit what is left of a block and is longer than this is checked on its own, read piece by
-/// piece by whoever checks it; a shorter one is carried over into the next block.
+/// Bytes of a stretch: it stays in a core's own cache between being read and being checked.
+const BLOCK: usize = 256 << 10;
+
+/// A record that does not fit what is left of a stretch and is longer than this is checked on its own, read piece by
+/// piece; a shorter one is carried over into the next stretch.
 const LONG: u64 = 64 << 10;
 
 /// Below this many bytes, starting threads costs more than they save.
 const THREADS_FROM: u64 = 4 << 20;
 
-/// More threads than this wait for the one that reads.
+/// More threads than this wait for their turns.
 const THREADS_MAX: usize = 15;
 
 /// How a walk ended.
@@ -69,7 +75,7 @@ pub(crate) fn scan(
     scan_with(threads, source, orders, index, ticker)
 }
 
-/// As [`scan`], with so many threads beside the calling one, which checks too when it has nothing to read into.
+/// As [`scan`], with so many threads beside the calling one.
 fn scan_with(
     threads: usize,
     source: Source<'_>,
@@ -80,34 +86,189 @@ fn scan_with(
     let Orders { format, len, batch, watch } = orders;
     let at = Place { offset: index.end(), index: index.last().saturating_add(1) };
     let passed = (watch == Some(at.offset)).then_some(Passed { at, last: None });
-    let checks = Checks::new(source, format, 1 + 3 * threads, ticker);
-    let mut walker = Walker { format, len, watch: watch.unwrap_or(u64::MAX), at, batch, passed, index };
-    let walked = thread::scope(|scope| {
+    let walker = Walker { format, len, watch: watch.unwrap_or(u64::MAX), at, batch, passed, index };
+    let turns = Turns { walker, carry: Vec::new(), next: at.offset, handed: 0, turn: 0, done: false };
+    let checks = Checks::new(source, format, ticker);
+    let relay = Relay { source, checks, turns: Mutex::new(turns), changed: Condvar::new() };
+    thread::scope(|scope| {
         for _ in 0..threads {
             let worker = thread::Builder::new().name("wally-recovery".into());
-            if worker.spawn_scoped(scope, || checks.work(false)).is_err() {
+            if worker.spawn_scoped(scope, || relay.run()).is_err() {
                 // The ones that did start, or this thread alone, do it as well.
                 break;
             }
         }
-        let walked = walker.walk(source, &checks);
-        checks.close(walked.is_err());
-        checks.work(true);
-        walked
+        relay.run();
     });
-    let failure = checks.outcome()?;
-    walked?;
-    let (at, batch) = (walker.at, walker.batch);
+    let failure = relay.checks.outcome()?;
+    let Walker { at, batch, passed, index, .. } = relay.turns.into_inner().walker;
     let (x, batch) = match failure {
         Some(failure) if failure.at.offset < at.offset => (failure.at, failure.batch),
         _ => (at, batch),
     };
-    let passed = walker.passed.filter(|passed| passed.at.offset <= x.offset);
+    let passed = passed.filter(|passed| passed.at.offset <= x.offset);
     index.rewind(x.index.saturating_sub(1), x.offset);
     Ok(Scanned { x, batch, passed })
 }
 
-/// The half that hops from header to header.
+/// What the threads share.
+struct Relay<'a, 't> {
+    source: Source<'a>,
+    checks: Checks<'a, 't>,
+    turns: Mutex<Turns<'a>>,
+    changed: Condvar,
+}
+
+/// The walk, and whose turn it is to go on with it.
+struct Turns<'a> {
+    walker: Walker<'a>,
+    /// What lies between the walker's place and the stretch whose turn it is: the beginning of a record.
+    carry: Vec<u8>,
+    /// Where the next stretch to be handed out begins.
+    next: u64,
+    /// How many stretches were handed out.
+    handed: u64,
+    /// The number of the stretch whose turn it is.
+    turn: u64,
+    /// The walk is over, or nobody wants to know any more.
+    done: bool,
+}
+
+/// A stretch of the file that a thread has taken on.
+struct Stretch {
+    number: u64,
+    offset: u64,
+    len: usize,
+}
+
+/// What a thread hopped over and has to check.
+struct Job {
+    at: Place,
+    batch: Option<Place>,
+    /// Where in the buffer the whole records lie.
+    records: Range<usize>,
+    long: Option<Long>,
+}
+
+/// A record that is checked on its own.
+struct Long {
+    header: Header,
+    at: Place,
+    batch: Option<Place>,
+}
+
+impl Relay<'_, '_> {
+    /// Takes on stretches until the walk is over.
+    fn run(&self) {
+        // In front is room for what is carried over.
+        let mut buffer = vec![0; LONG as usize + BLOCK];
+        let mut piece = Vec::new();
+        while let Some(stretch) = self.take_on() {
+            let Some(Job { at, batch, records, long }) = self.hop(&stretch, &mut buffer) else { continue };
+            self.checks.check_records(buffer.get(records).unwrap_or_default(), at, batch);
+            if let Some(Long { header, at, batch }) = long {
+                self.checks.check_long(header, at, batch, &mut piece);
+            }
+        }
+    }
+
+    fn take_on(&self) -> Option<Stretch> {
+        let mut turns = self.turns.lock();
+        let offset = turns.next;
+        let left = turns.walker.len.saturating_sub(offset);
+        if turns.done || left == 0 {
+            return None;
+        }
+        let len = left.min(BLOCK as u64) as usize;
+        let number = turns.handed;
+        turns.handed += 1;
+        turns.next = offset.saturating_add(len as u64);
+        Some(Stretch { number, offset, len })
+    }
+
+    /// Reads the stretch, waits for its turn, and hops through it.
+    fn hop(&self, stretch: &Stretch, buffer: &mut [u8]) -> Option<Job> {
+        let baton = Baton { relay: self, number: stretch.number };
+        let (_, room) = buffer.split_at_mut_checked(LONG as usize)?;
+        let read = self.source.read_at(room.get_mut(..stretch.len)?, stretch.offset);
+        let mut turns = self.turns.lock();
+        while turns.turn != baton.number {
+            turns = self.changed.wait(turns);
+        }
+        if turns.done {
+            return None;
+        }
+        let job = read.and_then(|read| {
+            self.checks.tick(read as u64, turns.walker.at)?;
+            Ok(turns.hop(stretch, read, buffer))
+        });
+        turns.done |= !self.checks.none_below(turns.walker.at.offset);
+        match job {
+            Ok(job) => job,
+            Err(error) => {
+                self.checks.found(Err(error));
+                turns.done = true;
+                None
+            }
+        }
+    }
+}
+
+/// A thread's turn, or its place in the line. It is handed on however the thread is done with it.
+struct Baton<'r, 'a, 't> {
+    relay: &'r Relay<'a, 't>,
+    number: u64,
+}
+
+impl Drop for Baton<'_, '_, '_> {
+    fn drop(&mut self) {
+        let mut turns = self.relay.turns.lock();
+        while turns.turn != self.number {
+            turns = self.relay.changed.wait(turns);
+        }
+        turns.turn += 1;
+        // The caller's callback may panic: the others shall not go on without this stretch.
+        turns.done |= thread::panicking();
+        drop(turns);
+        self.relay.changed.notify_all();
+    }
+}
+
+impl Turns<'_> {
+    /// Hops through a stretch of which `read` bytes were read, behind the room for what is carried over.
+    fn hop(&mut self, stretch: &Stretch, read: usize, buffer: &mut [u8]) -> Option<Job> {
+        let Walker { at, batch, .. } = self.walker;
+        let room = LONG as usize;
+        let end = room.checked_add(read)?;
+        if read < stretch.len {
+            // Someone cut the file meanwhile.
+            self.walker.len = self.walker.len.min(stretch.offset.saturating_add(read as u64));
+        }
+        // A long record may end in the midst of a stretch that was handed out before, or behind it.
+        let start = match at.offset.checked_sub(stretch.offset) {
+            Some(skip) => room.checked_add(usize::try_from(skip).ok()?)?,
+            None => room.checked_sub(self.carry.len())?,
+        };
+        if start < room {
+            buffer.get_mut(start..room)?.copy_from_slice(&self.carry);
+        }
+        let (used, stop) = self.walker.hop(buffer.get(start..end)?);
+        self.carry.clear();
+        let mut long = None;
+        match stop {
+            Stop::End => self.done = true,
+            Stop::Carry => self.carry.extend_from_slice(buffer.get(start + used..end)?),
+            Stop::Long(header, end) => {
+                long = Some(Long { header, at: self.walker.at, batch: self.walker.batch });
+                self.walker.pass(header, end);
+                self.next = self.next.max(end);
+            }
+        }
+        Some(Job { at, batch, records: start..start + used, long })
+    }
+}
+
+/// Hops from header to header.
 struct Walker<'a> {
     format: Format,
     len: u64,
@@ -118,57 +279,17 @@ struct Walker<'a> {
     index: &'a mut IndexWriter,
 }
 
-/// Why the hopping in a block ended.
+/// Why the hopping in a stretch ended.
 enum Stop {
     /// What comes next is no record, or the file ends.
     End,
-    /// The next record, or its header, goes on in the next block.
+    /// The next record, or its header, goes on in the next stretch.
     Carry,
     /// The next record is to be checked on its own.
     Long(Header, u64),
 }
 
 impl Walker<'_> {
-    fn walk(&mut self, source: Source<'_>, checks: &Checks<'_, '_>) -> Result<()> {
-        let mut carry = Vec::new();
-        while checks.none_below(self.at.offset) {
-            let mut block = checks.free_block();
-            let filled = self.fill(source, &mut block, &carry)?;
-            let (at, batch) = (self.at, self.batch);
-            checks.tick(filled as u64, at)?;
-            let (used, stop) = self.hop(block.get(..filled).unwrap_or_default());
-            carry.clear();
-            if let Stop::Carry = stop {
-                carry.extend_from_slice(block.get(used..filled).unwrap_or_default());
-            }
-            checks.submit(Job::Block { block, used, at, batch });
-            match stop {
-                Stop::End => break,
-                Stop::Carry => {}
-                Stop::Long(header, end) => {
-                    checks.submit(Job::Long { header, at: self.at, batch: self.batch });
-                    self.pass(header, end);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills a block with what was carried over and what follows it in the file.
-    fn fill(&mut self, source: Source<'_>, block: &mut [u8], carry: &[u8]) -> Result<usize> {
-        let wanted = self.len.saturating_sub(self.at.offset).min(block.len() as u64) as usize;
-        let carried = carry.len().min(wanted);
-        let (head, rest) = block.split_at_mut(carried);
-        head.copy_from_slice(carry.get(..carried).unwrap_or_default());
-        let rest = rest.get_mut(..wanted - carried).unwrap_or_default();
-        let filled = carried + source.read_at(rest, self.at.offset.saturating_add(carried as u64))?;
-        if filled < wanted {
-            // Someone cut the file meanwhile.
-            self.len = self.at.offset.saturating_add(filled as u64);
-        }
-        Ok(filled)
-    }
-
     /// Hops over the records that lie in `bytes` whole. Returns how many bytes they take.
     #[inline]
     fn hop(&mut self, bytes: &[u8]) -> (usize, Stop) {
@@ -210,7 +331,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::checks::BLOCK;
     use crate::options::IndexMode;
     use crate::testing::{B, Built, C};
 
@@ -237,8 +357,8 @@ mod tests {
             for threads in [1, 2, 4] {
                 let (many, indexes) = walked(&damaged, Format::Sealed, None, threads);
                 assert_eq!(many, one, "{threads} threads, damage at {at}");
-                for n in (1..one.x.index).step_by(17) {
-                    assert_eq!(indexes.index().extent(n), index.index().extent(n));
+                for at in (0..one.x.index - 1).step_by(17) {
+                    assert_eq!(indexes.index().extent(at), index.index().extent(at));
                 }
             }
         }

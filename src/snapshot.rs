@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 
 use crate::sync::Arc;
-use crate::view::{Place, View};
+use crate::view::{Extent, Place, View};
 
 /// The journal as it was when the snapshot was taken: one view and one count, fixed.
 ///
@@ -63,6 +63,7 @@ impl Snapshot {
 
     /// The payload of record `n`, borrowed from the map; `None` if the snapshot does not hold it. The checksum is not
     /// looked at.
+    #[inline]
     pub fn get(&self, n: u64) -> Option<&[u8]> {
         let extent = self.view.locate(n, self.last, &mut None)?;
         self.view.payload(extent)
@@ -144,28 +145,31 @@ pub struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    fn at(&mut self, n: u64, mut place: Option<Place>, remember: bool) -> Option<(u64, &'a [u8])> {
-        let payload = self.view.locate(n, self.last, &mut place).and_then(|extent| self.view.payload(extent));
-        if remember {
-            self.place = place;
+    /// Record `n` at `extent`. If it is not there, neither is what follows.
+    #[inline]
+    fn at(&mut self, n: u64, extent: Option<Extent>) -> Option<(u64, &'a [u8])> {
+        match extent.and_then(|extent| self.view.payload(extent)) {
+            Some(payload) => Some((n, payload)),
+            None => {
+                self.end = self.next;
+                None
+            }
         }
-        if payload.is_none() {
-            self.end = self.next;
-        }
-        Some((n, payload?))
     }
 }
 
 impl<'a> Iterator for Range<'a> {
     type Item = (u64, &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.next >= self.end {
             return None;
         }
         let n = self.next;
         self.next += 1;
-        self.at(n, self.place, true)
+        let extent = self.view.locate(n, self.last, &mut self.place);
+        self.at(n, extent)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -180,12 +184,15 @@ impl<'a> Iterator for Range<'a> {
 }
 
 impl DoubleEndedIterator for Range<'_> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.next >= self.end {
             return None;
         }
         self.end -= 1;
-        self.at(self.end, self.place, false)
+        // What a forward step remembers is behind the records that are left: going back must not move it.
+        let extent = self.view.locate(self.end, self.last, &mut self.place.clone());
+        self.at(self.end, extent)
     }
 }
 

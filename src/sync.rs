@@ -5,7 +5,7 @@
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, OnceLock};
 
-pub(crate) use arc_swap::{ArcSwap, Cache, Guard};
+pub(crate) use arc_swap::{ArcSwap, Guard};
 pub(crate) use crossbeam_utils::CachePadded;
 
 use event_listener::{Listener, listener};
@@ -27,6 +27,10 @@ impl<T> Mutex<T> {
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

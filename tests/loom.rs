@@ -44,6 +44,8 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+#[path = "../src/chunks.rs"]
+mod chunks;
 #[path = "../src/commit.rs"]
 mod commit;
 #[path = "../src/error.rs"]

@@ -6,7 +6,7 @@ use loom::thread;
 use crate::generation::Generation;
 use crate::index::IndexWriter;
 use crate::journal::{Writer, read_all};
-use crate::map::Map;
+use crate::map::{Map, RECORD_LEN};
 use crate::model;
 use crate::options::IndexMode;
 use crate::publish::Publisher;
@@ -43,6 +43,31 @@ fn who_sees_a_record_sees_all_up_to_it_with_a_sparse_index() {
 #[test]
 fn who_sees_a_record_sees_all_up_to_it_without_an_index() {
     commits(IndexMode::Scan);
+}
+
+/// As a `Reader` reads: what the view it saw last can tell at once is right, and so is what it looks for otherwise.
+#[test]
+fn who_is_told_at_once_sees_the_record() {
+    model(3, || {
+        let mut writer = Writer::new(IndexMode::Full);
+        let mut subscriber = writer.publisher.subscribe();
+        let reader = thread::spawn(move || {
+            subscriber.get();
+            for n in [3, 2, 1] {
+                let seen = subscriber.seen().expect("nobody let go of it");
+                if let Some(extent) = seen.at_once(n) {
+                    assert_eq!((extent.start, extent.end), ((n - 1) * RECORD_LEN, n * RECORD_LEN));
+                    assert_eq!(
+                        seen.payload(extent).expect("a record that was told of has its bytes"),
+                        [n as u8]
+                    );
+                }
+            }
+        });
+        writer.commit(&[1, 2]);
+        writer.grow(&[3]);
+        reader.join().unwrap();
+    });
 }
 
 #[test]
@@ -165,6 +190,7 @@ fn a_removed_record_is_not_read_again() {
         let reader = thread::spawn(move || {
             subscriber.get();
             if told.load(Ordering::Acquire) {
+                assert_eq!(subscriber.seen().and_then(|seen| seen.at_once(2)), None);
                 let view = subscriber.get();
                 assert_eq!(view.locate(2, view.committed(), &mut None), None);
             }

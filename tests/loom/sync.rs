@@ -7,7 +7,7 @@
 //! # arc-swap
 //!
 //! arc-swap has no support for loom, and its debts rest on one order of all SeqCst accesses, which loom does not have.
-//! [`ArcSwap`], [`Guard`] and [`Cache`] keep its contract by other means (places in arc-swap 1.9):
+//! [`ArcSwap`] and [`Guard`] keep its contract by other means (places in arc-swap 1.9):
 //!
 //! | contract | arc-swap | here |
 //! | --- | --- | --- |
@@ -16,7 +16,6 @@
 //! | a load that meets a swap sees the new value the next time | the same: `confirm` differs | the gate is closed with release after the pointer was stored; the ticket is drawn with acquire |
 //! | a swap turns each debt on the old value into a count before it returns | `Debt::pay_all` in `debt/mod.rs` | closing the gate tells how many tickets there are; each gets a count |
 //! | a guard that goes gives its debt back, so that the swap comes after what it read; or drops the count it was given, after the swap gave it | `Debt::pay`, called by the drop of `HybridProtection` | the compare-exchange in `Debt::settle` |
-//! | a cache compares pointers with a relaxed load | `Cache::revalidate` in `cache.rs` | the same |
 //!
 //! As in arc-swap no two readers meet at a location that either of them releases anything to: slots are one a guard,
 //! and tickets are drawn with acquire only. So a reader learns nothing from another one. A swap learns less from readers
@@ -344,17 +343,13 @@ impl<T> ArcSwap<T> {
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<T>> {
-        self.load_at().1
-    }
-
-    fn load_at(&self) -> (usize, Guard<Arc<T>>) {
         loop {
             let at = self.pointer.load(Ordering::Acquire);
             let (value, debts) = self.node(at);
             let ticket = debts.gate.fetch_add(1, Ordering::Acquire);
             if ticket & CLOSED == 0 {
                 assert!(ticket < TICKETS, "a model that loads more often needs more tickets");
-                return (at, Guard { value, debt: Some(Debt { debts, ticket }) });
+                return Guard { value, debt: Some(Debt { debts, ticket }) };
             }
         }
     }
@@ -426,28 +421,5 @@ impl<A> Deref for Guard<A> {
 
     fn deref(&self) -> &A {
         &self.value
-    }
-}
-
-/// The value that was the current one when it was last looked for.
-#[derive(Debug)]
-pub(crate) struct Cache<S, A> {
-    source: S,
-    at: usize,
-    cached: A,
-}
-
-impl<T> Cache<Arc<ArcSwap<T>>, Arc<T>> {
-    pub(crate) fn new(source: Arc<ArcSwap<T>>) -> Self {
-        let (at, guard) = source.load_at();
-        Self { source, at, cached: guard.into_inner() }
-    }
-
-    pub(crate) fn load(&mut self) -> &Arc<T> {
-        if self.source.pointer.load(Ordering::Relaxed) != self.at {
-            let (at, guard) = self.source.load_at();
-            (self.at, self.cached) = (at, guard.into_inner());
-        }
-        &self.cached
     }
 }
