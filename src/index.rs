@@ -263,6 +263,18 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_was_rewound_begins_anew_at_a_smaller_offset() {
+        let last = CHUNK as u64 + 5;
+        let mut writer = filled(IndexMode::Full, (1..=last).map(|n| n * 20));
+        writer.rewind(CHUNK as u64 - 2, (CHUNK as u64 - 2) * 20);
+        let end = |n: u64| (CHUNK as u64 - 2) * 20 + (n + 2 - CHUNK as u64) * 17;
+        (CHUNK as u64 - 1..=last).for_each(|n| writer.push(end(n)));
+        for n in CHUNK as u64 - 1..=last {
+            assert_eq!(extent(&writer, n), Some((end(n - 1), end(n))), "{n}");
+        }
+    }
+
+    #[test]
     fn a_cut_leaves_the_old_index_as_it_was() {
         for (mode, keep) in [
             (IndexMode::Full, 4100),

@@ -43,7 +43,7 @@ impl<T: Published> Publisher<T> {
     /// turned into a count, so [`Retired`] misses none, and no subscriber takes the old one for the current one.
     pub(crate) fn replace(&self, value: Arc<T>) -> Arc<T> {
         let old = self.current.swap(value);
-        // Behind the swap: who sees it finds the new one.
+        // Behind the swap, so that who sees it finds the new one at once.
         old.retire();
         old
     }

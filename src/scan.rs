@@ -416,6 +416,24 @@ mod tests {
         assert_eq!(passed(68), None);
     }
 
+    /// The callback is the caller's code, and a thread that panics must not leave the others waiting for its turn.
+    #[test]
+    fn a_callback_that_panics_ends_the_walk() {
+        let built = Built::sealed(&[]).many(40_000);
+        assert!(built.len() > 8 << 20);
+        let file = built.file();
+        let stop = |_| -> std::ops::ControlFlow<()> { panic!("by the callback") };
+        for threads in [0, 1, 3] {
+            let walk = || {
+                let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
+                let mut ticker = Ticker::new(Some(&stop), built.len());
+                let orders = Orders { format: Format::Sealed, len: built.len(), batch: None, watch: None };
+                scan_with(threads, Source::new(&file, Path::new("test")), orders, &mut index, &mut ticker)
+            };
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(walk)).is_err(), "{threads}");
+        }
+    }
+
     #[test]
     fn lengths_that_no_file_has_end_the_walk() {
         for len in [1 << 63, u64::MAX, u64::MAX - 15, i64::MAX as u64, 18] {

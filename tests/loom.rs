@@ -6,7 +6,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `generation.rs`, `watch.rs` and `wait.rs` are compiled
+//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `generation.rs`, `watch.rs` and `wait.rs` are compiled
 //! in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs` that of the mapped
 //! file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for those who wait.
 //!
@@ -16,9 +16,11 @@
 //! | --- | --- |
 //! | `view.rs`: the count stored or loaded relaxed; stored before the map's limit | all `who_sees_…` and most others |
 //! | `index.rs`: a record's entry stored after its count | `who_sees_a_record_sees_all_up_to_it_with_a_full_index` |
-//! | `index.rs`: a wide entry's offset not stored with it | `who_sees_a_record_sees_its_wide_entry` |
-//! | `index.rs`: a cut shares the chunk that it goes through | `an_old_index_stays_as_it_was` |
-//! | `publish.rs`: a subscriber does not look again | `a_removed_record_is_not_read_again` |
+//! | `chunks.rs`: a wide entry's offset not stored with it | `who_sees_a_record_sees_its_wide_entry` |
+//! | `chunks.rs`: a cut shares the chunk that it goes through | `an_old_index_stays_as_it_was` |
+//! | `view.rs`: the count loaded relaxed where a reader is told at once | `who_is_told_at_once_sees_the_record` |
+//! | `view.rs`: that it was replaced stored relaxed, over the count | `an_old_view_stays_as_it_was` and `a_count_goes_back_only_…` |
+//! | `publish.rs`: what is replaced is not told; a subscriber does not look again | `a_removed_record_is_not_read_again` |
 //! | `publish.rs`: what is replaced does not join the retired | all `…_is_a_pin…` |
 //! | `publish.rs`: the writer's own handle counts as a pin | all `…_is_a_pin…` |
 //! | `publish.rs`: `strong_count` for `get_mut`, the count not dropped at once (its drop would synchronise as well) | all `…_is_a_pin…` |
