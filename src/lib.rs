@@ -129,6 +129,7 @@ mod testing;
 mod ticker;
 mod trail;
 mod truncate;
+mod turns;
 mod view;
 mod wait;
 mod walk;
