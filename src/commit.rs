@@ -1,14 +1,17 @@
 //! Group commit: the one sync slot, and who waits for what.
 //!
 //! Whoever needs something durable first takes the slot and leads: it writes and syncs what is there. Those that
-//! come meanwhile wait, and find themselves covered or lead the next round. There is no I/O in here.
+//! come meanwhile wait, and find themselves covered or lead the next round. There is no I/O in here. Who is woken when
+//! is decided in `turns.rs`; what becomes of a waiter, only here.
 //!
 //! Lock order: slot, then append lock. The lock inside of [`Commit`] is a leaf: nothing is locked under it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, yield_now};
+use crate::turns::{Lead, Round, Turns, Wake};
 
 /// A point in the journal: the last record before it, and its offset in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +44,7 @@ pub(crate) struct Dropped {
 
 #[derive(Debug, Default)]
 struct State {
-    busy: bool,
+    turns: Turns,
     generation: u64,
     durable: Watermark,
     /// All that was appended before this generation was made durable, and then cut or kept.
@@ -56,7 +59,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Commit {
     state: Mutex<State>,
-    turn: Condvar,
+    gates: [Condvar; 2],
+    takers: Condvar,
     /// The durable watermark again, for those who hold other locks or none.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
@@ -69,22 +73,23 @@ pub(crate) struct Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.commit.state.lock().busy = false;
-        self.commit.turn.notify_all();
+        let wake = self.commit.state.lock().turns.release();
+        self.commit.wake(wake);
     }
 }
 
 /// What a waiter finds when it looks.
 enum Turn<'a> {
     Done(Result<()>),
-    Lead(Slot<'a>),
+    Lead(Slot<'a>, Lead),
 }
 
 impl Commit {
     pub(crate) fn new(durable: Watermark) -> Self {
         Self {
             state: Mutex::new(State { durable, ..State::default() }),
-            turn: Condvar::new(),
+            gates: [Condvar::new(), Condvar::new()],
+            takers: Condvar::new(),
             durable_index: AtomicU64::new(durable.index),
             durable_bytes: AtomicU64::new(durable.bytes),
         }
@@ -114,11 +119,25 @@ impl Commit {
     /// Waits for the slot and takes it.
     pub(crate) fn take(&self) -> Slot<'_> {
         let mut state = self.state.lock();
-        while state.busy {
-            state = self.turn.wait(state);
+        while !state.turns.take() {
+            state.turns.taker_sleeps();
+            state = self.takers.wait(state);
+            state.turns.taker_wakes();
         }
-        state.busy = true;
         Slot { commit: self }
+    }
+
+    fn wake(&self, Wake { taker, covered, all, leader }: Wake) {
+        if taker {
+            self.takers.notify_one();
+        }
+        for gate in [covered, all].into_iter().flatten() {
+            gate.of(&self.gates).notify_all();
+        }
+        // Last, so that those who were covered get the processor first, and come back in time.
+        if let Some(gate) = leader {
+            gate.of(&self.gates).notify_one();
+        }
     }
 
     /// Waits until `target` is durable. `lead` is called, with the slot, as long as it is this thread's turn to make
@@ -127,7 +146,11 @@ impl Commit {
         loop {
             match self.turn(target) {
                 Turn::Done(result) => return result,
-                Turn::Lead(slot) => {
+                Turn::Lead(slot, Lead { yields }) => {
+                    if yields {
+                        // Once, and not until they are there: another program may want the processor, too.
+                        yield_now();
+                    }
                     let led = lead(&slot);
                     let verdict = self.state.lock().verdict(target);
                     drop(slot);
@@ -145,16 +168,33 @@ impl Commit {
 
     fn turn(&self, target: Target) -> Turn<'_> {
         let mut state = self.state.lock();
+        let (mut slept, mut called) = (false, false);
         loop {
             if let Some(result) = state.verdict(target) {
+                let wake = if slept { state.turns.leaves() } else { Wake::default() };
+                drop(state);
+                self.wake(wake);
                 return Turn::Done(result);
             }
-            if !state.busy {
-                state.busy = true;
-                return Turn::Lead(Slot { commit: self });
+            if let Some(lead) = state.turns.lead(called) {
+                return Turn::Lead(Slot { commit: self }, lead);
             }
-            state = self.turn.wait(state);
+            let gate = state.turns.sleeps(target.generation, target.index);
+            state = gate.of(&self.gates).wait(state);
+            called = state.turns.wakes(gate);
+            slept = true;
         }
+    }
+
+    /// A sync is about to begin that will cover all up to `to`, in `generation`: those who wait for no more sleep apart
+    /// from here on, and are woken together.
+    pub(crate) fn begin(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
+        self.state.lock().turns.begin(Round { generation, last: to.index });
+    }
+
+    /// A sync has taken so long, which tells whether it pays to gather many waiters for the next.
+    pub(crate) fn took(&self, _: &Slot<'_>, time: Duration) {
+        self.state.lock().turns.took(time);
     }
 
     /// A sync that began when the file was at `to`, in `generation`, has completed.
@@ -165,6 +205,7 @@ impl Commit {
         if state.generation == generation && to.bytes >= state.durable.bytes {
             state.syncs += 1;
             state.synced_records += to.index.saturating_sub(state.durable.index);
+            state.turns.acknowledged(Round { generation, last: to.index });
             self.set(&mut state, to);
         }
     }
@@ -174,6 +215,7 @@ impl Commit {
         let mut state = self.state.lock();
         state.generation = generation;
         state.settled = generation;
+        state.turns.told();
         self.set(&mut state, end);
     }
 
@@ -186,7 +228,9 @@ impl Commit {
     /// Records were dropped, and their appends have to hear of it.
     pub(crate) fn dropped(&self, _: &Slot<'_>, dropped: Dropped) {
         if dropped.waiting > 0 {
-            self.state.lock().dropped.push_back(dropped);
+            let mut state = self.state.lock();
+            state.dropped.push_back(dropped);
+            state.turns.told();
         }
     }
 
@@ -195,6 +239,7 @@ impl Commit {
         let mut state = self.state.lock();
         state.generation = generation;
         state.failure.get_or_insert(failure);
+        state.turns.told();
     }
 }
 

@@ -130,6 +130,7 @@ mod testing;
 mod ticker;
 mod trail;
 mod truncate;
+mod turns;
 mod view;
 mod wait;
 mod walk;

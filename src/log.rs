@@ -6,6 +6,8 @@
 //! finds that it needs the slot leaves a [`Note`] in the writer, lets go, takes slot and lock and looks again; meanwhile
 //! appends may stage but none may flush.
 
+use std::time::Instant;
+
 use crate::commit::{Commit, Dropped, Slot, Watermark};
 use crate::cut::{leave_mark, take_off};
 use crate::error::{Error, Result};
@@ -171,8 +173,11 @@ impl Log {
         if self.commit.durable_bytes() == committed.bytes {
             return Ok(());
         }
+        self.commit.begin(slot, generation, committed);
+        let began = Instant::now();
         match self.file.sync() {
             Ok(()) => {
+                self.commit.took(slot, began.elapsed());
                 self.made_durable(slot, generation, committed);
                 Ok(())
             }

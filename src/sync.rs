@@ -4,6 +4,7 @@
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, OnceLock};
+pub(crate) use std::thread::yield_now;
 
 pub(crate) use arc_swap::{ArcSwap, Guard};
 pub(crate) use crossbeam_utils::CachePadded;
@@ -49,6 +50,10 @@ impl Condvar {
 
     pub(crate) fn wait_timeout<'a, T>(&self, guard: MutexGuard<'a, T>, limit: Duration) -> MutexGuard<'a, T> {
         self.0.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
     }
 
     pub(crate) fn notify_all(&self) {

@@ -6,9 +6,10 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `generation.rs`, `watch.rs` and `wait.rs` are compiled
-//! in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs` that of the mapped
-//! file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for those who wait.
+//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `watch.rs` and
+//! `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
+//! that of the mapped file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for
+//! those who wait.
 //!
 //! What each model is worth: weakened like this, the code makes it fail.
 //!
@@ -27,7 +28,10 @@
 //! | the writer: bytes or entries after the count, or after the view | all `who_sees_…`; `a_new_view_has_…` |
 //! | the writer: a cut in the same view, or with the same generation | `a_count_goes_back_only_with_a_new_generation` |
 //! | arc-swap: a swap that leaves debts as they are; a relaxed load, return or drop; a swap without release | `a_guard_is_a_pin` and most others |
-//! | `commit.rs`: the slot given back without waking, waking one, waking first; never given back | `appends_that_share_a_sync_all_wake` |
+//! | `commit.rs`: the slot given back without waking; never given back | `appends_that_share_a_sync_all_wake` |
+//! | `turns.rs`: at the end of a round nobody called, or those not woken whom it covers | `appends_that_share_…` and others |
+//! | `turns.rs`: who leaves calls nobody; who is called stays called | `whoever_comes_back_…` |
+//! | `turns.rs`: those who wait for the slot itself not woken, or counted for ever | `who_waits_for_the_slot_…` and others |
 //! | `commit.rs`: waiting in two steps; the slot looked at and taken in two | `appends_that_share_a_sync_all_wake` |
 //! | `commit.rs`: no verdict after waking, or looked at before the lock; a failure not kept, or told to nobody | `a_failed_sync_reaches_every_waiter` |
 //! | `commit.rs`: no verdict after leading | `a_failed_write_reaches_…` |
@@ -67,6 +71,8 @@ mod publish;
 mod seam;
 #[path = "../src/snapshot.rs"]
 mod snapshot;
+#[path = "../src/turns.rs"]
+mod turns;
 #[path = "../src/view.rs"]
 mod view;
 #[path = "../src/wait.rs"]

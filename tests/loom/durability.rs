@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize as Tally, Ordering::Relaxed as Unseen};
+use std::time::Duration;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -40,6 +41,18 @@ struct Log {
     /// Rounds that were led.
     led: Tally,
     fails: Fails,
+    syncs: Syncs,
+}
+
+/// How the file syncs.
+#[derive(Clone, Copy, PartialEq)]
+enum Syncs {
+    /// So quickly that it does not pay to gather waiters.
+    Quickly,
+    /// So slowly that it does.
+    Slowly,
+    /// A leader that finds something syncs twice, as one does that comes after 64 MiB without a barrier.
+    Twice,
 }
 
 /// What the file refuses, the first time.
@@ -60,6 +73,10 @@ fn refused(op: &'static str) -> Error {
 
 impl Log {
     fn new(fails: Fails) -> std::rc::Rc<Self> {
+        Self::on_a_disk(fails, Syncs::Slowly)
+    }
+
+    fn on_a_disk(fails: Fails, syncs: Syncs) -> std::rc::Rc<Self> {
         std::rc::Rc::new(Self {
             appends: Mutex::default(),
             commit: Commit::new(watermark(0)),
@@ -68,6 +85,7 @@ impl Log {
             leading: UnsafeCell::new(()),
             led: Tally::new(0),
             fails,
+            syncs,
         })
     }
 
@@ -124,19 +142,34 @@ impl Log {
             }
             return Err(refused("write"));
         }
+        if self.syncs == Syncs::Twice && !appends.pending.is_empty() {
+            let Appends { index, generation, total, .. } = *appends;
+            let pending = std::mem::take(&mut appends.pending);
+            drop(appends);
+            self.sync_up_to(slot, generation, index, total, pending);
+            appends = self.appends.lock();
+        }
         let Appends { index, generation, total, .. } = *appends;
         let pending = std::mem::take(&mut appends.pending);
         drop(appends);
         if first && self.fails == Fails::Sync {
+            self.commit.begin(slot, generation, watermark(index));
             self.appends.lock().failed = true;
             let failure = Arc::new(refused("sync"));
             self.commit.fail(slot, generation + 1, Arc::clone(&failure));
             return Err(Error::Poisoned { first: failure });
         }
+        self.sync_up_to(slot, generation, index, total, pending);
+        Ok(())
+    }
+
+    fn sync_up_to(&self, slot: &Slot<'_>, generation: u64, index: u64, total: u64, pending: Vec<u64>) {
+        self.commit.begin(slot, generation, watermark(index));
         self.disk.store(total, Ordering::Relaxed);
         self.durable.borrow_mut().extend(pending);
+        let time = if self.syncs == Syncs::Quickly { Duration::ZERO } else { Duration::from_secs(1) };
+        self.commit.took(slot, time);
         self.commit.acknowledge(slot, generation, watermark(index));
-        Ok(())
     }
 
     /// Cuts everything, as a truncation does: slot, then append lock, everything synced first.
@@ -164,11 +197,26 @@ fn at_once<T: 'static>(log: &std::rc::Rc<Log>, [a, b, c]: [fn(&Log) -> T; 3]) ->
 
 #[test]
 fn appends_that_share_a_sync_all_wake() {
-    model(3, || {
-        let log = Log::new(Fails::Nothing);
-        at_once(&log, [Log::append; 3]).into_iter().for_each(Result::unwrap);
-        assert_eq!(log.commit.durable(), watermark(3));
-    });
+    for syncs in [Syncs::Quickly, Syncs::Slowly, Syncs::Twice] {
+        model(3, move || {
+            let log = Log::on_a_disk(Fails::Nothing, syncs);
+            at_once(&log, [Log::append; 3]).into_iter().for_each(Result::unwrap);
+            assert_eq!(log.commit.durable(), watermark(3));
+        });
+    }
+}
+
+/// The first that is back does not lead, and sleeps at the gate of those whom no round covers.
+#[test]
+fn whoever_comes_back_before_the_others_have_left_is_woken_by_the_last_of_them() {
+    for syncs in [Syncs::Quickly, Syncs::Slowly] {
+        model(2, move || {
+            let log = Log::on_a_disk(Fails::Nothing, syncs);
+            let twice = |log: &Log| log.append().and_then(|()| log.append());
+            at_once(&log, [twice, twice, Log::append]).into_iter().for_each(Result::unwrap);
+            assert_eq!(log.commit.durable(), watermark(5));
+        });
+    }
 }
 
 #[test]
@@ -235,6 +283,15 @@ fn a_truncation_acknowledges_what_it_synced_and_cut() {
         let log = Log::new(Fails::Nothing);
         at_once(&log, [truncate, Log::append, Log::append]).into_iter().for_each(Result::unwrap);
         assert_eq!(log.commit.durable(), watermark(log.appends.lock().index));
+    });
+}
+
+#[test]
+fn who_waits_for_the_slot_gets_it_and_gives_it_on() {
+    model(3, || {
+        let log = Log::new(Fails::Nothing);
+        at_once(&log, [truncate, Log::append, truncate]).into_iter().for_each(Result::unwrap);
+        log.append().unwrap();
     });
 }
 
