@@ -133,6 +133,19 @@ impl JournalFile {
         })
     }
 
+    /// Appends up to `len` zeros, wherever the file ends at that moment: they never take the place of anything. How many
+    /// it were.
+    pub(crate) fn append_zeros(&self, len: u64) -> Result<u64> {
+        loop {
+            match self.seam.extend(self.role(), len, |len| append_zeros(&self.file, len)) {
+                Ok(0) => return Err(self.error("extend", io::ErrorKind::WriteZero.into())),
+                Ok(n) => return Ok(n as u64),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error("extend", e)),
+            }
+        }
+    }
+
     /// Makes the content and the length durable.
     pub(crate) fn sync(&self) -> Result<()> {
         let done = self.seam.ask(self.role(), Asked::Sync, || self.file.sync_data());
@@ -258,6 +271,30 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
     }
 }
 
+#[cfg(target_os = "linux")]
+fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
+    use rustix::process::{Resource, getrlimit};
+    static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+    if getrlimit(Resource::Fsize).current.is_some() {
+        // A write at the limit brings a signal, which nobody expects who has not reached it.
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut left = len;
+    let parts = [(); 16].map(|()| {
+        let now = left.min(ZEROS.len() as u64);
+        left -= now;
+        IoSlice::new(ZEROS.get(..now as usize).unwrap_or_default())
+    });
+    // The system looks for the end and writes there in one step: what another thread writes is there before or after.
+    Ok(rustix::io::pwritev2(file, &parts, 0, rustix::io::ReadWriteFlags::APPEND)?)
+}
+
+/// Elsewhere there is no call that does it in one step.
+#[cfg(not(target_os = "linux"))]
+fn append_zeros(_: &File, _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// What is asked at the seam, without what it is asked with.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(feature = "seam"), expect(dead_code, reason = "only the seam looks at the numbers"))]
@@ -314,6 +351,35 @@ impl Seamed {
         perform: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         perform(parts)
+    }
+
+    #[cfg(not(feature = "seam"))]
+    fn extend(
+        &self,
+        _: SeamRole,
+        len: u64,
+        perform: impl FnOnce(u64) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        perform(len)
+    }
+
+    #[cfg(feature = "seam")]
+    fn extend(
+        &self,
+        role: SeamRole,
+        len: u64,
+        perform: impl FnOnce(u64) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        use crate::seam::{Op, Verdict};
+        let Some(seam) = &self.seam else { return perform(len) };
+        let op = Op::Extend { len };
+        let result = match seam.before(role, &op) {
+            Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
+            Verdict::Proceed => perform(len),
+            Verdict::Short(max) => perform(len.min(max as u64)),
+        };
+        seam.after(role, &op, result.as_ref().ok().copied());
+        result
     }
 
     #[cfg(feature = "seam")]

@@ -92,6 +92,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("wally maps whole journals and needs a 64-bit target");
 
+mod ahead;
 mod append;
 mod batch;
 mod checks;

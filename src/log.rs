@@ -6,8 +6,9 @@
 //! finds that it needs the slot leaves a [`Note`] in the writer, lets go, takes slot and lock and looks again; meanwhile
 //! appends may stage but none may flush.
 
+use crate::ahead::RoomAhead;
 use crate::commit::{Commit, Dropped, Slot, Watermark};
-use crate::cut::{leave_mark, take_off};
+use crate::cut::{is_no_space, leave_mark, take_off};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::generation::Generation;
@@ -45,6 +46,7 @@ pub(crate) struct Log {
     pub(crate) commit: Commit,
     pub(crate) watch: Watch,
     pub(crate) publisher: Publisher<View>,
+    pub(crate) ahead: RoomAhead,
     pub(crate) file: Arc<JournalFile>,
     pub(crate) format: Format,
     pub(crate) policy: SyncPolicy,
@@ -69,6 +71,10 @@ impl Log {
             publisher: writer.publisher.clone(),
             file,
             format,
+            ahead: RoomAhead::new(match (format, options.sync) {
+                (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => options.room_ahead,
+                (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
+            }),
             policy: options.sync,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
@@ -117,10 +123,10 @@ impl Log {
                 writer = self.settle(writer, slot);
                 continue;
             }
-            return match writer.write_staged(durable) {
-                Ok(()) => Ok(writer),
-                Err(error) => Err(self.refuse(writer, slot, error)),
-            };
+            match writer.write_staged(durable) {
+                Ok(()) => return Ok(writer),
+                Err(error) => writer = self.refuse(writer, slot, error)?,
+            }
         }
     }
 
@@ -168,8 +174,12 @@ impl Log {
         writer.check()?;
         let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
-        if self.commit.durable_bytes() == committed.bytes {
+        let durable = self.commit.durable_bytes();
+        if durable == committed.bytes {
             return Ok(());
+        }
+        if self.ahead.make(slot, &self.file, durable, committed.bytes).is_err() {
+            self.take_room_off();
         }
         match self.file.sync() {
             Ok(()) => {
@@ -185,15 +195,34 @@ impl Log {
         self.watch.durable.wake_all();
     }
 
-    /// A write failed: takes what it left off the file and returns the error for the caller whose record is refused.
-    /// Under `SyncPolicy::Always` all that is staged is refused, since each of its appends still waits for an answer;
-    /// under the others those appends have returned, so what they staged stays.
+    /// Room ahead could not be had in full: gives back what there is, for the disk may be full. The caller has the slot.
+    fn take_room_off(&self) {
+        let writer = self.lock();
+        // Else a roll-back is due, which cuts the same.
+        if writer.failure.is_none() && !writer.rolls_back() {
+            // What cannot be taken off is room.
+            let _ = self.file.truncate(writer.committed.bytes);
+        }
+    }
+
+    /// A write failed: takes what it left off the file. Returns the writer if the room ahead went with it, so that the
+    /// write may now find space.
+    ///
+    /// # Errors
+    /// Else `error`, for the caller whose record is refused. Under `SyncPolicy::Always` all that is staged is refused,
+    /// since each of its appends still waits for an answer; under the others those appends have returned, so what they
+    /// staged stays.
     pub(crate) fn refuse<'a>(
         &'a self,
         mut writer: Locked<'a>,
         slot: Option<&Slot<'_>>,
         error: Error,
-    ) -> Error {
+    ) -> Result<Locked<'a>> {
+        if is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0 {
+            writer.note = Some(Note::RollBack { dropped: None });
+            let writer = self.settle(writer, slot);
+            return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
+        }
         let dropped = (self.policy == SyncPolicy::Always).then(|| {
             let (generation, kept) = (writer.view.cuts(), writer.committed.index);
             let (stage, waiting) = (writer.stage, writer.waiting);
@@ -203,7 +232,7 @@ impl Log {
         });
         writer.note = Some(Note::RollBack { dropped });
         drop(self.settle(writer, slot));
-        error
+        Err(error)
     }
 
     /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
@@ -212,6 +241,7 @@ impl Log {
         let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
         // The note keeps flushes away, so the file is not written meanwhile.
+        self.ahead.give_up(slot, committed.bytes);
         let rolled_back = take_off(&self.file, self.format, committed.bytes);
         let mut writer = self.lock();
         let dropped = match writer.note.take() {
@@ -336,6 +366,7 @@ impl Log {
             views_published: writer.views_published,
             views_held,
             held_bytes,
+            room_ahead_bytes: self.ahead.left(committed.bytes),
             index_bytes: writer.index.index().bytes(),
             background_failures,
             last_background_failure,
@@ -345,6 +376,7 @@ impl Log {
     /// Makes everything durable and marks the end, so that a journal closed cleanly is protected to its last byte.
     pub(crate) fn close(&self) -> Result<()> {
         let slot = self.commit.take();
+        self.ahead.stop(&slot);
         self.sync_with(&slot).map_err(|error| match error {
             Error::Io { op: "write", path, source } => {
                 Error::Io { op: "close: write staged records, which are lost,", path, source }

@@ -28,6 +28,8 @@ pub struct Stats {
     pub views_held: u64,
     /// Bytes of the journal that the older views show.
     pub held_bytes: u64,
+    /// Zeros that the file holds behind the committed records, in bytes, for the next ones to take their place.
+    pub room_ahead_bytes: u64,
     /// Memory of the index in bytes.
     pub index_bytes: u64,
     /// Failures of the background thread of `SyncPolicy::Interval`. It tries again at its next turn.

@@ -73,6 +73,8 @@ impl Log {
             return Err(error);
         }
 
+        self.ahead.cut(&slot);
+
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
         let done = match self.announce(end.bytes, old_end.bytes, kept) {
             Ok(()) => cut(&self.file, self.format, end.bytes).map_err(|error| (Rest::TakeOff, error)),

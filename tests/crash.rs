@@ -334,6 +334,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
 fn summary(event: &Event) -> String {
     match event {
         Event::Write { offset, bytes } => format!("write of {} at {offset}", bytes.len()),
+        Event::Extend(len) => format!("{len} zeros at the end"),
         Event::Truncate(len) => format!("truncate to {len}"),
         Event::Sync => "sync".into(),
     }

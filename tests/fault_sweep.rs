@@ -21,6 +21,7 @@ const ENOSPC: i32 = 28;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Write,
+    Extend,
     Sync,
     SyncDirectory,
     Truncate,
@@ -32,6 +33,7 @@ impl Kind {
     fn of(role: Role, op: &Op<'_>) -> Self {
         match op {
             Op::Write { .. } => Self::Write,
+            Op::Extend { .. } => Self::Extend,
             Op::Sync if role == Role::Directory => Self::SyncDirectory,
             Op::Sync => Self::Sync,
             Op::Truncate { .. } => Self::Truncate,
@@ -42,7 +44,7 @@ impl Kind {
 
     fn faults(self) -> &'static [Answer] {
         match self {
-            Self::Write => &[
+            Self::Write | Self::Extend => &[
                 Answer::Short(1),
                 Answer::Short(700),
                 Answer::Short(0),

@@ -17,6 +17,8 @@ const BLOCK: usize = 4096;
 #[derive(Debug, Clone)]
 pub enum Event {
     Write { offset: usize, bytes: Vec<u8> },
+    /// Zeros at the end.
+    Extend(usize),
     Truncate(usize),
     Sync,
 }
@@ -71,6 +73,7 @@ impl Seam for Recorder {
                 bytes.truncate(done);
                 Event::Write { offset: *offset as usize, bytes }
             }
+            Op::Extend { .. } => Event::Extend(done),
             Op::Truncate { len } => Event::Truncate(*len as usize),
             Op::Sync => Event::Sync,
             Op::Map { .. } | Op::Preserve { .. } => return,
@@ -99,14 +102,8 @@ impl Disk {
 
     pub fn apply(&mut self, event: &Event) {
         match event {
-            Event::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if self.cache.len() < end {
-                    self.cache.resize(end, 0);
-                }
-                self.cache[*offset..end].copy_from_slice(bytes);
-                self.note(*offset, end);
-            }
+            Event::Write { offset, bytes } => self.write(*offset, bytes),
+            Event::Extend(len) => self.write(self.cache.len(), &vec![0; *len]),
             Event::Truncate(len) => {
                 let old = self.cache.len();
                 self.cache.resize(*len, 0);
@@ -118,6 +115,15 @@ impl Disk {
         if self.sizes.last() != Some(&self.cache.len()) {
             self.sizes.push(self.cache.len());
         }
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        if self.cache.len() < end {
+            self.cache.resize(end, 0);
+        }
+        self.cache[offset..end].copy_from_slice(bytes);
+        self.note(offset, end);
     }
 
     fn settle(&mut self) {
