@@ -173,7 +173,8 @@ mod tests {
         let (_dir, file, commit, ahead) = place();
         let slot = commit.take();
         ahead.give_up(&slot, 100);
-        for (committed, len) in [(200, 100), (100 + LARGEST, 100), (101 + LARGEST, 101 + LARGEST + SMALLEST)] {
+        for (committed, len) in [(200, 100), (100 + LARGEST, 100), (101 + LARGEST, 101 + LARGEST + SMALLEST)]
+        {
             ahead.make(&slot, &file, committed - 100, committed).unwrap();
             assert_eq!(file.len().unwrap(), len, "{committed}");
         }

@@ -8,6 +8,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::disk::{Disk, Event, Recorder};
 use common::rng::Rng;
@@ -80,12 +81,16 @@ const FULL_DISK: usize = 18;
 /// Performs random operations on a new journal and returns what was recorded.
 fn run(seed: u64, dir: &Path) -> Run {
     let rng = &mut Rng::new(seed);
-    let policy = if rng.below(3) == 0 { SyncPolicy::Always } else { SyncPolicy::OnDemand };
+    // The background thread stays out of it.
+    let policies =
+        [SyncPolicy::Always, SyncPolicy::Interval(Duration::from_secs(1 << 20)), SyncPolicy::OnDemand];
+    let policy = policies[rng.below(3)];
     let recorder = Recorder::new();
     let mut options = Options::new();
     options
         .sync(policy)
         .buffer_size(4096)
+        .room_ahead([0, 600, 5000, 20_000][rng.below(4)])
         .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
         .seam(recorder.clone());
     let path = dir.join(format!("run-{seed}"));
@@ -180,6 +185,8 @@ fn run(seed: u64, dir: &Path) -> Run {
                     {
                         Verdict::Fail(28)
                     }
+                    Op::Extend { .. } if at == from => Verdict::Short(short),
+                    Op::Extend { .. } if at > from => Verdict::Fail(28),
                     _ => Verdict::Proceed,
                 })));
                 let mut during = before.clone();

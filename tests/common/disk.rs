@@ -16,7 +16,10 @@ const BLOCK: usize = 4096;
 /// Something that changed the journal's file, in the order in which it completed.
 #[derive(Debug, Clone)]
 pub enum Event {
-    Write { offset: usize, bytes: Vec<u8> },
+    Write {
+        offset: usize,
+        bytes: Vec<u8>,
+    },
     /// Zeros at the end.
     Extend(usize),
     Truncate(usize),
