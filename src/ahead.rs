@@ -23,6 +23,10 @@ const SYNCS: u64 = 32;
 /// Bytes from one sync to the next beyond which writing zeros costs more than it saves.
 const MOST_PER_SYNC: u64 = 64 << 10;
 
+/// Syncs of a handle that go without room. To write the first zeros and to take them off when the journal is closed costs
+/// about what so many syncs would have saved, and who appends only a few records gets nothing for it.
+const WITHOUT: u32 = 8;
+
 /// Zeros of one call: a flush waits for the file's own lock no longer than that takes.
 const PIECE: u64 = 256 << 10;
 
@@ -40,6 +44,8 @@ struct State {
     end: u64,
     /// No room is made before the journal is longer than this.
     after: u64,
+    /// Syncs that would have had use for room, counted up to [`WITHOUT`].
+    without: u32,
 }
 
 impl RoomAhead {
@@ -62,6 +68,10 @@ impl RoomAhead {
         if committed <= state.end.max(state.after) {
             return Ok(());
         }
+        if state.without < WITHOUT {
+            state.without += 1;
+            return Ok(());
+        }
         let Some(step) = step(committed.saturating_sub(durable), self.largest) else { return Ok(()) };
         match extend(file, committed.saturating_add(step)) {
             Ok(end) => {
@@ -82,7 +92,8 @@ impl RoomAhead {
 
     /// The same, since something could not be written behind `committed`: no new room is made soon.
     pub(crate) fn give_up(&self, _: &Slot<'_>, committed: u64) {
-        *self.state.lock() = State { end: 0, after: committed.saturating_add(self.largest) };
+        let mut state = self.state.lock();
+        (state.end, state.after) = (0, committed.saturating_add(self.largest));
     }
 
     /// No room is made any more.
@@ -135,7 +146,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::default()).unwrap();
         file.write_at(&[7; 100], 0).unwrap();
-        (dir, file, Commit::new(Watermark::default()), RoomAhead::new(LARGEST))
+        let ahead = RoomAhead::new(LARGEST);
+        ahead.state.lock().without = WITHOUT;
+        (dir, file, Commit::new(Watermark::default()), ahead)
+    }
+
+    #[test]
+    fn the_first_few_syncs_go_without_room() {
+        let (_dir, file, commit, _) = place();
+        let ahead = RoomAhead::new(LARGEST);
+        let slot = commit.take();
+        for durable in 0..u64::from(WITHOUT) {
+            ahead.make(&slot, &file, durable, durable + 1).unwrap();
+            assert_eq!(file.len().unwrap(), 100);
+        }
+        ahead.make(&slot, &file, 99, 100).unwrap();
+        assert_eq!(file.len().unwrap(), 100 + SMALLEST);
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Default for Options {
             buffer_size: 256 << 10,
             max_record_len: u64::MAX,
             preserve_limit: 256 << 20,
-            room_ahead: 1 << 20,
+            room_ahead: 512 << 10,
             on_progress: None,
             #[cfg(feature = "seam")]
             seam: None,
@@ -221,12 +221,13 @@ impl Options {
     }
 
     /// The largest step in which a sealed journal writes zeros behind its records, in bytes; 0 for none.
-    /// Default: 1 MiB.
+    /// Default: 512 KiB; more gained nothing.
     ///
     /// Under [`SyncPolicy::Always`] and [`SyncPolicy::Interval`] an open journal is followed by zeros in its file, which
     /// the next records take the place of: syncing those costs less, since the file system has no new length and no new
     /// blocks to journal. Steps begin at 64 KiB and grow with what comes between two syncs; where that is more than
-    /// 64 KiB, or more than the largest step, no zeros are written, for then they would cost what they save. Closing
+    /// 64 KiB, or more than the largest step, no zeros are written, for then they would cost what they save; nor are any at the first few syncs
+    /// after opening, for who appends but a little. Closing
     /// the journal takes them off, and so does opening it after a crash. A disk without room for them is no error.
     ///
     /// It gains where a file's blocks are overwritten in place, as on ext4 and XFS. Where each write goes to a new

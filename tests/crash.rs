@@ -31,6 +31,8 @@ type Continued = bool;
 
 struct Run {
     recorder: Arc<Recorder>,
+    /// The file before the first event.
+    base: Vec<u8>,
     phases: Vec<Phase>,
     now: Allowed,
 }
@@ -95,8 +97,17 @@ fn run(seed: u64, dir: &Path) -> Run {
         .seam(recorder.clone());
     let path = dir.join(format!("run-{seed}"));
     let empty = Allowed { records: Vec::new(), durable: 0, cut: None };
-    let mut run = Run { recorder: recorder.clone(), phases: Vec::new(), now: empty.clone() };
-    let created = run.step("create".into(), empty.clone(), || options.open(&path).unwrap(), |_| empty);
+    let mut run =
+        Run { recorder: recorder.clone(), base: Vec::new(), phases: Vec::new(), now: empty.clone() };
+    let create = || options.open(&path).unwrap();
+    let created = run.step("create".into(), empty.clone(), create, |_| empty.clone());
+    if policy != SyncPolicy::OnDemand && rng.below(4) > 0 {
+        // From here on, so that there is room ahead from the beginning.
+        common::past_the_first_syncs(&created);
+        recorder.forget();
+        run.base = std::fs::read(&path).unwrap();
+        run.phases = vec![Phase { began: 0, allowed: empty, name: "create".into() }];
+    }
     let mut journal = Some(created);
     for step in 0..rng.range(5, 30) {
         let j = journal.as_ref().unwrap();
@@ -285,7 +296,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
         let run = run(seed, dir.path());
         let events = run.recorder.events();
         let rng = &mut Rng::new(seed ^ 0xC0FFEE);
-        let mut disk = Disk::holding(&[]);
+        let mut disk = Disk::holding(&run.base);
         let path = dir.path().join("image");
         for at in 0..=events.len() {
             if at > 0 {

@@ -127,6 +127,7 @@ fn under_a_limit_on_the_file_size_no_zeros_are_written_ahead() {
     let (_dir, path) = place();
     limit_file_size(Some(1 << 30));
     let journal = options(SyncPolicy::Always).room_ahead(4096).open(&path).unwrap();
+    common::past_the_first_syncs(&journal);
     for salt in 0..100 {
         journal.append(&payload(salt, 84)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), journal.stats().committed_bytes);

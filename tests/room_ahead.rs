@@ -23,6 +23,14 @@ fn options(policy: SyncPolicy) -> Options {
     options
 }
 
+/// Opens a new journal, or one that is to be cleared, and has it past the first few syncs, which go without room. It is
+/// empty.
+fn open(options: &Options, path: &Path) -> Journal {
+    let journal = options.open(path).unwrap();
+    common::past_the_first_syncs(&journal);
+    journal
+}
+
 fn len(journal: &Journal) -> u64 {
     std::fs::metadata(journal.path()).unwrap().len()
 }
@@ -66,9 +74,8 @@ fn zeros_follow_the_records_of_a_sealed_journal_under_always_and_interval() {
         if let Some(bytes) = room {
             options.room_ahead(bytes);
         }
-        let journal = options.open(&path).unwrap();
-        let at_open = len(&journal);
-        assert!(at_open <= 16, "no room before there is something to sync");
+        let journal = open(&options, &path);
+        assert!(len(&journal) <= 16, "no room before there is something to sync");
         journal.append(b"one").unwrap();
         journal.sync().unwrap();
         assert_eq!(zeros(&journal), expected, "{policy:?} {format:?} {room:?}");
@@ -77,11 +84,23 @@ fn zeros_follow_the_records_of_a_sealed_journal_under_always_and_interval() {
 }
 
 #[test]
+fn a_journal_that_gets_only_a_few_records_is_followed_by_no_zeros() {
+    let (_dir, path) = place();
+    let journal = options(SyncPolicy::Always).open(&path).unwrap();
+    let mut with_room = 0;
+    for _ in 0..20 {
+        journal.append(b"one").unwrap();
+        with_room += u64::from(zeros(&journal) > 0);
+    }
+    assert_eq!(with_room, 12, "of 20 appends 8 go without");
+}
+
+#[test]
 fn zeros_are_written_before_the_sync_that_pays_for_them_and_only_when_the_room_is_used_up() {
     for policy in [SyncPolicy::Always, INTERVAL] {
         let (_dir, path) = place();
         let faults = Faults::new();
-        let journal = options(policy).room_ahead(1000).seam(faults.clone()).open(&path).unwrap();
+        let journal = open(options(policy).room_ahead(1000).seam(faults.clone()), &path);
         let mut rounds = Vec::new();
         for salt in 0..16 {
             faults.take();
@@ -106,7 +125,7 @@ fn closing_takes_the_room_off_and_leaves_a_mark() {
     for policy in [SyncPolicy::Always, INTERVAL] {
         for dropped in [false, true] {
             let (_dir, path) = place();
-            let journal = options(policy).open(&path).unwrap();
+            let journal = open(&options(policy), &path);
             journal.append(b"one").unwrap();
             journal.sync().unwrap();
             assert_eq!(zeros(&journal), STEP);
@@ -127,7 +146,8 @@ fn closing_takes_the_room_off_and_leaves_a_mark() {
 fn no_room_is_made_to_be_taken_off_by_the_close_at_once() {
     let (_dir, path) = place();
     let faults = Faults::new();
-    let journal = options(INTERVAL).seam(faults.clone()).open(&path).unwrap();
+    let journal = open(options(INTERVAL).seam(faults.clone()), &path);
+    faults.take();
     journal.append(b"one").unwrap();
     journal.close().unwrap();
     assert!(
@@ -138,7 +158,7 @@ fn no_room_is_made_to_be_taken_off_by_the_close_at_once() {
 #[test]
 fn a_cut_takes_the_room_off_and_later_there_is_room_again() {
     let (_dir, path) = place();
-    let journal = options(SyncPolicy::Always).open(&path).unwrap();
+    let journal = open(&options(SyncPolicy::Always), &path);
     for salt in 0..10 {
         journal.append(&payload(salt, 84)).unwrap();
     }
@@ -156,7 +176,7 @@ fn a_cut_takes_the_room_off_and_later_there_is_room_again() {
 fn a_poisoned_journal_has_no_room() {
     let (_dir, path) = place();
     let faults = Faults::new();
-    let journal = options(SyncPolicy::Always).seam(faults.clone()).open(&path).unwrap();
+    let journal = open(options(SyncPolicy::Always).seam(faults.clone()), &path);
     journal.append(&payload(1, 84)).unwrap();
     let mut syncs = 0;
     faults.rule(move |_, kind| {
@@ -171,7 +191,7 @@ fn a_poisoned_journal_has_no_room() {
 #[test]
 fn a_crash_leaves_zeros_that_are_clean_and_cut_quietly() {
     let (_dir, path) = place();
-    let journal = options(SyncPolicy::Always).open(&path).unwrap();
+    let journal = open(&options(SyncPolicy::Always), &path);
     journal.append_batch(["one", "two"]).unwrap();
     let copy = path.with_extension("copy");
     std::fs::copy(&path, &copy).unwrap();
@@ -185,7 +205,7 @@ fn a_crash_leaves_zeros_that_are_clean_and_cut_quietly() {
 #[test]
 fn a_journal_in_use_is_clean_to_those_who_only_read() {
     let (_dir, path) = place();
-    let journal = options(SyncPolicy::Always).open(&path).unwrap();
+    let journal = open(&options(SyncPolicy::Always), &path);
     for n in 1..=50u64 {
         journal.append(&n.to_le_bytes()).unwrap();
         if n % 10 == 0 {
@@ -242,7 +262,7 @@ fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
     for large in [false, true] {
         let (_dir, path) = place();
         let gate = Arc::new(Gate::default());
-        let journal = options(INTERVAL).seam(gate.clone()).open(&path).unwrap();
+        let journal = open(options(INTERVAL).seam(gate.clone()), &path);
         let mut expected = vec![payload(0, 50)];
         journal.append(&expected[0]).unwrap();
         gate.arm();
@@ -299,8 +319,7 @@ fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_ever
         for partly in [false, true] {
             let (_dir, path) = place();
             let faults = Faults::new();
-            let journal =
-                options(SyncPolicy::Always).room_ahead(largest).seam(faults.clone()).open(&path).unwrap();
+            let journal = open(options(SyncPolicy::Always).room_ahead(largest).seam(faults.clone()), &path);
             let (mut flip, mut tried) = (false, 0);
             let counted = Arc::new(Mutex::new(0));
             let count = counted.clone();
@@ -364,7 +383,7 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
         let policy = if at == 3 { INTERVAL } else { SyncPolicy::Always };
         let (_dir, path) = place();
         let faults = Faults::new();
-        let journal = options(policy).seam(faults.clone()).open(&path).unwrap();
+        let journal = open(options(policy).seam(faults.clone()), &path);
         journal.append(b"before").unwrap();
         journal.sync().unwrap();
         assert_eq!(zeros(&journal), STEP);
@@ -392,7 +411,7 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
 #[test]
 fn heavy_syncs_make_no_room() {
     let (_dir, path) = place();
-    let journal = options(INTERVAL).open(&path).unwrap();
+    let journal = open(&options(INTERVAL), &path);
     journal.append(&payload(1, 100 << 10)).unwrap();
     journal.sync().unwrap();
     assert_eq!(zeros(&journal), 0, "zeros would cost what they save");
