@@ -64,25 +64,28 @@ impl RoomAhead {
     /// # Errors
     /// If there is no room to be had; a part of it may have been written. It is not tried again soon.
     pub(crate) fn make(&self, _: &Slot<'_>, file: &JournalFile, durable: u64, committed: u64) -> Result<()> {
+        let Some(step) = self.due(durable, committed) else { return Ok(()) };
+        // Not under the lock: who looks at the room holds the append lock.
+        let made = extend(file, committed.saturating_add(step));
+        let mut state = self.state.lock();
+        match made {
+            Ok(end) => state.end = end,
+            Err(_) => state.after = committed.saturating_add(self.largest),
+        }
+        made.map(drop)
+    }
+
+    /// How much room is to be made now, if any.
+    fn due(&self, durable: u64, committed: u64) -> Option<u64> {
         let mut state = self.state.lock();
         if committed <= state.end.max(state.after) {
-            return Ok(());
+            return None;
         }
         if state.without < WITHOUT {
             state.without += 1;
-            return Ok(());
+            return None;
         }
-        let Some(step) = step(committed.saturating_sub(durable), self.largest) else { return Ok(()) };
-        match extend(file, committed.saturating_add(step)) {
-            Ok(end) => {
-                state.end = end;
-                Ok(())
-            }
-            Err(error) => {
-                state.after = committed.saturating_add(self.largest);
-                Err(error)
-            }
-        }
+        step(committed.saturating_sub(durable), self.largest)
     }
 
     /// The file was cut, and with it the room.

@@ -275,6 +275,7 @@ fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
                 journal.flush().unwrap();
             }
             assert_eq!((journal.committed_index(), journal.durable_index()), (40, 0));
+            assert_eq!(journal.stats().room_ahead_bytes, 0);
             gate.release();
             syncing.join().unwrap().unwrap();
         });
