@@ -20,7 +20,7 @@ const SMALLEST: u64 = 64 << 10;
 /// A step is for so many syncs like the one that it is made for.
 const SYNCS: u64 = 32;
 
-/// Bytes from one sync to the next beyond which writing zeros costs more than it saves.
+/// Bytes from one sync to the next beyond which writing zeros costs more than it saves (measured on ext4).
 const MOST_PER_SYNC: u64 = 64 << 10;
 
 /// Syncs of a handle that go without room. To write the first zeros and to take them off when the journal is closed costs
@@ -124,7 +124,7 @@ fn extend(file: &JournalFile, to: u64) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::commit::{Commit, Watermark};
-    use crate::file::Seamed;
+    use crate::seamed::Seamed;
 
     const LARGEST: u64 = 1 << 20;
 

@@ -120,6 +120,7 @@ mod scan;
 #[cfg(feature = "seam")]
 #[doc(hidden)]
 pub mod seam;
+mod seamed;
 mod search;
 mod snapshot;
 mod source;

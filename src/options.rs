@@ -225,10 +225,10 @@ impl Options {
     ///
     /// Under [`SyncPolicy::Always`] and [`SyncPolicy::Interval`] an open journal is followed by zeros in its file, which
     /// the next records take the place of: syncing those costs less, since the file system has no new length and no new
-    /// blocks to journal. Steps begin at 64 KiB and grow with what comes between two syncs; where that is more than
-    /// 64 KiB, or more than the largest step, no zeros are written, for then they would cost what they save; nor are any at the first few syncs
-    /// after opening, for who appends but a little. Closing
-    /// the journal takes them off, and so does opening it after a crash. A disk without room for them is no error.
+    /// blocks to journal. Steps begin at 64 KiB and grow with what comes between two syncs. Where that is more than
+    /// 64 KiB, or than the largest step, no zeros are written, for they would cost what they save; nor are any at the
+    /// first few syncs after opening, for those who append only a few records. Closing the journal takes the zeros off,
+    /// and so does opening it after a crash. A disk without room for them is no error.
     ///
     /// It gains where a file's blocks are overwritten in place, as on ext4 and XFS. Where each write goes to a new
     /// block, as on btrfs and ZFS, it only costs: set 0 there. Other systems than Linux, and processes with a limit on

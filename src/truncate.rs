@@ -72,7 +72,6 @@ impl Log {
             self.undo(&slot, writer, (spare, old_index, old_end));
             return Err(error);
         }
-
         self.ahead.cut(&slot);
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
