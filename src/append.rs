@@ -29,7 +29,7 @@ impl Log {
             match writer.write_record(record, durable) {
                 Ok(n) => break n,
                 Err(Refusal::Before(error)) => return Err(error),
-                Err(Refusal::Write(error)) => return Err(self.refuse(writer, None, error)),
+                Err(Refusal::Write(error)) => writer = self.refuse(writer, None, error)?,
             }
         };
         self.acknowledge(writer, n)?;
@@ -59,7 +59,7 @@ impl Log {
             match writer.write_batch(batch, total, durable) {
                 Ok(()) => break,
                 Err(Refusal::Before(error)) => return Err(error),
-                Err(Refusal::Write(error)) => return Err(self.refuse(writer, None, error)),
+                Err(Refusal::Write(error)) => writer = self.refuse(writer, None, error)?,
             }
         }
         let last = writer.appended().index;

@@ -28,8 +28,8 @@ pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<b
     leave_mark(file, format, end)
 }
 
-/// Marks `end`, where the file ends and before which everything is durable, and syncs that; whether there is a mark
-/// now. A reference journal has none, and nothing to sync.
+/// Marks `end`, before which everything is durable and behind which there are at most zeros, lets the file end with the
+/// mark, and syncs that; whether there is a mark now. A reference journal has none, and nothing to sync.
 ///
 /// Without room for it the journal goes on unmarked, unless it is empty: the mark protects the last stretch of records
 /// against damage that looks like a torn tail, and tells an empty journal from any other file.
@@ -38,7 +38,14 @@ pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result
         return Ok(false);
     }
     let marked = match file.write_at(&Header::mark(end, end).encode(), end) {
-        Ok(()) => true,
+        Ok(()) => {
+            // The mark comes first: it fits where zeros are, even if the disk is full.
+            let marked_len = end.saturating_add(HEADER_LEN);
+            if file.len()? > marked_len {
+                file.truncate(marked_len)?;
+            }
+            true
+        }
         Err(error) if end > 0 && is_no_space(&error) => {
             // A part of it may have got in.
             file.truncate(end)?;

@@ -1,5 +1,5 @@
-//! The file descriptor: opening and locking, full writes, syncs, truncation, directory syncs, and the seam at which
-//! the tests see and refuse them.
+//! The file descriptor: opening and locking, full writes, syncs, truncation and directory syncs, each asked for through
+//! the seam at which the tests see and refuse it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::error::{Error, Result};
+use crate::seamed::{Asked, SeamRole, Seamed};
 
 /// A file that the journal writes: itself, locked, or a quarantine file.
 #[derive(Debug)]
@@ -131,6 +132,19 @@ impl JournalFile {
             // The number of parts of one call is bounded (1024 on Linux); the rest follows in another.
             many => pwritev(&self.file, &many[..many.len().min(1024)], offset),
         })
+    }
+
+    /// Appends up to `len` zeros, wherever the file ends at that moment: they never take the place of anything. How many
+    /// it were.
+    pub(crate) fn append_zeros(&self, len: u64) -> Result<u64> {
+        loop {
+            match self.seam.extend(self.role(), len, |len| append_zeros(&self.file, len)) {
+                Ok(0) => return Err(self.error("extend", io::ErrorKind::WriteZero.into())),
+                Ok(n) => return Ok(n as u64),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error("extend", e)),
+            }
+        }
     }
 
     /// Makes the content and the length durable.
@@ -258,121 +272,26 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
     }
 }
 
-/// What is asked at the seam, without what it is asked with.
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "seam"), expect(dead_code, reason = "only the seam looks at the numbers"))]
-pub(crate) enum Asked {
-    Sync,
-    Truncate(u64),
-    Map(u64),
-    Preserve(u64),
+#[cfg(target_os = "linux")]
+fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
+    use rustix::process::{Resource, getrlimit};
+    static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+    if getrlimit(Resource::Fsize).current.is_some() {
+        // A write at the limit brings a signal, which nobody expects who has not reached it.
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut left = len;
+    let parts = [(); 16].map(|()| {
+        let now = left.min(ZEROS.len() as u64);
+        left -= now;
+        IoSlice::new(ZEROS.get(..now as usize).unwrap_or_default())
+    });
+    // The system looks for the end and writes there in one step: what another thread writes is there before or after.
+    Ok(rustix::io::pwritev2(file, &parts, 0, rustix::io::ReadWriteFlags::APPEND)?)
 }
 
-#[cfg(feature = "seam")]
-pub(crate) use crate::seam::Role as SeamRole;
-
-#[cfg(not(feature = "seam"))]
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum SeamRole {
-    Journal,
-    Quarantine,
-    Directory,
-}
-
-/// The seam as the rest of the crate holds it: nothing at all unless the feature `seam` is on.
-#[derive(Clone, Default)]
-pub(crate) struct Seamed {
-    #[cfg(feature = "seam")]
-    seam: Option<std::sync::Arc<dyn crate::seam::Seam>>,
-}
-
-impl Seamed {
-    pub(crate) fn of(options: &crate::options::Options) -> Self {
-        let _ = options;
-        Self {
-            #[cfg(feature = "seam")]
-            seam: options.seam.clone(),
-        }
-    }
-
-    #[cfg(not(feature = "seam"))]
-    pub(crate) fn ask<T>(
-        &self,
-        _: SeamRole,
-        _: Asked,
-        perform: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
-        perform()
-    }
-
-    #[cfg(not(feature = "seam"))]
-    fn write(
-        &self,
-        _: SeamRole,
-        _: u64,
-        parts: &[IoSlice<'_>],
-        perform: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        perform(parts)
-    }
-
-    #[cfg(feature = "seam")]
-    pub(crate) fn ask<T>(
-        &self,
-        role: SeamRole,
-        asked: Asked,
-        perform: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
-        use crate::seam::{Op, Verdict};
-        let Some(seam) = &self.seam else { return perform() };
-        let op = match asked {
-            Asked::Sync => Op::Sync,
-            Asked::Truncate(len) => Op::Truncate { len },
-            Asked::Map(len) => Op::Map { len },
-            Asked::Preserve(bytes) => Op::Preserve { bytes },
-        };
-        let result = match seam.before(role, &op) {
-            Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
-            Verdict::Proceed | Verdict::Short(_) => perform(),
-        };
-        seam.after(role, &op, result.as_ref().ok().map(|_| 0));
-        result
-    }
-
-    #[cfg(feature = "seam")]
-    fn write(
-        &self,
-        role: SeamRole,
-        offset: u64,
-        parts: &[IoSlice<'_>],
-        perform: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        use crate::seam::{Op, Verdict};
-        let Some(seam) = &self.seam else { return perform(parts) };
-        let op = Op::Write { offset, parts };
-        let result = match seam.before(role, &op) {
-            Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
-            Verdict::Proceed => perform(parts),
-            Verdict::Short(max) => {
-                let mut left = max;
-                let short: Vec<IoSlice<'_>> = parts
-                    .iter()
-                    .map(|part| {
-                        let n = part.len().min(left);
-                        left -= n;
-                        IoSlice::new(&part[..n])
-                    })
-                    .collect();
-                perform(&short)
-            }
-        };
-        seam.after(role, &op, result.as_ref().ok().copied());
-        result
-    }
-}
-
-impl std::fmt::Debug for Seamed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seamed")
-    }
+/// Elsewhere there is no call that does it in one step.
+#[cfg(not(target_os = "linux"))]
+fn append_zeros(_: &File, _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use crate::batch::{Batch, Borrowed};
 use crate::error::{Error, Result};
-use crate::file::{JournalFile, Seamed};
+use crate::file::JournalFile;
 use crate::follow::Follow;
 use crate::log::Log;
 use crate::options::{Format, Options, SyncPolicy};
 use crate::reader::{Reader, RecordRef, corrupt};
 use crate::recovery::{RecoveryReport, recover};
+use crate::seamed::Seamed;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sync::{Arc, Guard};

@@ -92,7 +92,9 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("wally maps whole journals and needs a 64-bit target");
 
+mod ahead;
 mod append;
+mod ask;
 mod batch;
 mod checks;
 mod chunks;
@@ -119,6 +121,7 @@ mod scan;
 #[cfg(feature = "seam")]
 #[doc(hidden)]
 pub mod seam;
+mod seamed;
 mod search;
 mod snapshot;
 mod source;

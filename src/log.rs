@@ -8,19 +8,18 @@
 
 use std::time::Instant;
 
+use crate::ahead::RoomAhead;
 use crate::commit::{Commit, Dropped, Slot, Watermark};
-use crate::cut::{leave_mark, take_off};
+use crate::cut::{is_no_space, leave_mark, take_off};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
-use crate::generation::Generation;
 use crate::locked::Locked;
 use crate::map::Map;
 use crate::options::{Format, Options, SyncPolicy};
 use crate::publish::Publisher;
-use crate::stats::Stats;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::view::View;
-use crate::watch::{Asked, Until, Watch};
+use crate::watch::Watch;
 use crate::writer::{Note, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
@@ -47,13 +46,14 @@ pub(crate) struct Log {
     pub(crate) commit: Commit,
     pub(crate) watch: Watch,
     pub(crate) publisher: Publisher<View>,
+    pub(crate) ahead: RoomAhead,
     pub(crate) file: Arc<JournalFile>,
     pub(crate) format: Format,
     pub(crate) policy: SyncPolicy,
     pub(crate) preserve_limit: u64,
     pub(crate) background: Mutex<BackgroundFailures>,
     /// Readers outlive the journal and are told by this that it is closed.
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
     pub(crate) max_record_len: u64,
     /// The last appended record, for those who do not hold the append lock.
     appended: AtomicU64,
@@ -71,6 +71,10 @@ impl Log {
             publisher: writer.publisher.clone(),
             file,
             format,
+            ahead: RoomAhead::new(match (format, options.sync) {
+                (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => options.room_ahead,
+                (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
+            }),
             policy: options.sync,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
@@ -119,10 +123,10 @@ impl Log {
                 writer = self.settle(writer, slot);
                 continue;
             }
-            return match writer.write_staged(durable) {
-                Ok(()) => Ok(writer),
-                Err(error) => Err(self.refuse(writer, slot, error)),
-            };
+            match writer.write_staged(durable) {
+                Ok(()) => return Ok(writer),
+                Err(error) => writer = self.refuse(writer, slot, error)?,
+            }
         }
     }
 
@@ -170,10 +174,14 @@ impl Log {
         writer.check()?;
         let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
-        if self.commit.durable_bytes() == committed.bytes {
+        let durable = self.commit.durable_bytes();
+        if durable == committed.bytes {
             return Ok(());
         }
         self.commit.begin(slot, generation, committed);
+        if self.ahead.make(slot, &self.file, durable, committed.bytes).is_err() {
+            self.take_room_off();
+        }
         let began = Instant::now();
         match self.file.sync() {
             Ok(()) => {
@@ -190,15 +198,34 @@ impl Log {
         self.watch.durable.wake_all();
     }
 
-    /// A write failed: takes what it left off the file and returns the error for the caller whose record is refused.
-    /// Under `SyncPolicy::Always` all that is staged is refused, since each of its appends still waits for an answer;
-    /// under the others those appends have returned, so what they staged stays.
+    /// Room ahead could not be had in full: gives back what there is, for the disk may be full. The caller has the slot.
+    fn take_room_off(&self) {
+        let writer = self.lock();
+        // Else a roll-back is due, which cuts the same.
+        if writer.failure.is_none() && !writer.rolls_back() {
+            // What cannot be taken off is room.
+            let _ = self.file.truncate(writer.committed.bytes);
+        }
+    }
+
+    /// A write failed: takes what it left off the file. Returns the writer if the room ahead went with it, so that the
+    /// write may now find space.
+    ///
+    /// # Errors
+    /// Else `error`, for the caller whose record is refused. Under `SyncPolicy::Always` all that is staged is refused,
+    /// since each of its appends still waits for an answer; under the others those appends have returned, so what they
+    /// staged stays.
     pub(crate) fn refuse<'a>(
         &'a self,
         mut writer: Locked<'a>,
         slot: Option<&Slot<'_>>,
         error: Error,
-    ) -> Error {
+    ) -> Result<Locked<'a>> {
+        if is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0 {
+            writer.note = Some(Note::RollBack { dropped: None });
+            let writer = self.settle(writer, slot);
+            return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
+        }
         let dropped = (self.policy == SyncPolicy::Always).then(|| {
             let (generation, kept) = (writer.view.cuts(), writer.committed.index);
             let (stage, waiting) = (writer.stage, writer.waiting);
@@ -208,7 +235,7 @@ impl Log {
         });
         writer.note = Some(Note::RollBack { dropped });
         drop(self.settle(writer, slot));
-        error
+        Err(error)
     }
 
     /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
@@ -217,6 +244,7 @@ impl Log {
         let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
         // The note keeps flushes away, so the file is not written meanwhile.
+        self.ahead.give_up(slot, committed.bytes);
         let rolled_back = take_off(&self.file, self.format, committed.bytes);
         let mut writer = self.lock();
         let dropped = match writer.note.take() {
@@ -277,79 +305,10 @@ impl Log {
         Error::Poisoned { first }
     }
 
-    /// Whether something is staged that nobody flushes unless a reader waits for it: an append under
-    /// `SyncPolicy::Always` does that itself.
-    pub(crate) fn is_staged(&self) -> bool {
-        self.policy != SyncPolicy::Always
-            && !self.is_closed()
-            && self.appended() > self.publisher.load().committed()
-    }
-
-    /// Leaves word that someone, who has registered at the bell, waits for record `n` to get as far as `until` and was
-    /// in `generation` last. Whether to wait for the bell: else there is something to look at.
-    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>) -> bool {
-        let mut writer = self.lock();
-        // A failure begins a generation too.
-        if !Arc::ptr_eq(writer.view.generation(), generation) || self.is_closed() {
-            return false;
-        }
-        if until == Until::Durable {
-            // Not the atomic: what is acknowledged from here on rings for who has registered.
-            return self.commit.durable().index < n;
-        }
-        let flushes = self.policy == SyncPolicy::Always;
-        if writer.committed.index >= n || (writer.is_staged() && !flushes) {
-            return false;
-        }
-        writer.ask(if flushes { Asked::Commit } else { Asked::Append });
-        true
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Tells those who read and wait that nothing more will come.
-    pub(crate) fn set_closed(&self) {
-        // Under the lock, so that who is about to wait sees it, or is seen waiting.
-        let writer = self.lock();
-        self.closed.store(true, Ordering::Release);
-        drop(writer);
-        self.watch.ring_all();
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let (syncs, synced_records) = self.commit.syncs();
-        let background = self.background.lock();
-        let (background_failures, last_background_failure) = (background.count, background.last.clone());
-        drop(background);
-        let durable = self.commit.durable();
-        let mut writer = self.lock();
-        let (appended, committed) = (writer.appended(), writer.committed);
-        let held = writer.retired.held();
-        let (views_held, held_bytes) = (held.len() as u64, held.iter().map(|view| view.map().limit()).sum());
-        Stats {
-            appended_index: appended.index,
-            committed_index: committed.index,
-            durable_index: durable.index,
-            appended_bytes: appended.bytes,
-            committed_bytes: committed.bytes,
-            durable_bytes: durable.bytes,
-            flushes: writer.flushes,
-            syncs,
-            records_per_sync: if syncs == 0 { 0.0 } else { synced_records as f64 / syncs as f64 },
-            views_published: writer.views_published,
-            views_held,
-            held_bytes,
-            index_bytes: writer.index.index().bytes(),
-            background_failures,
-            last_background_failure,
-        }
-    }
-
     /// Makes everything durable and marks the end, so that a journal closed cleanly is protected to its last byte.
     pub(crate) fn close(&self) -> Result<()> {
         let slot = self.commit.take();
+        self.ahead.stop(&slot);
         self.sync_with(&slot).map_err(|error| match error {
             Error::Io { op: "write", path, source } => {
                 Error::Io { op: "close: write staged records, which are lost,", path, source }

@@ -9,12 +9,14 @@
 //!    every slice borrows from the `Map`.
 //! 2. **Nothing at or beyond `limit` is lent**, and `limit` is at most the mapping's length. `limit` only grows, by
 //!    the one writer, after the bytes below it were accepted by the file.
-//! 3. **Bytes below `limit` that are lent never change.** The writer appends at or beyond `limit`. What it writes
-//!    in place, a seal or the header of the record in front, is read only as plain bytes copied out, or lies
-//!    in pages that were preserved first; a slice is only ever made of a payload.
-//! 4. **Pages below `limit` stay backed.** The file is cut only after [`Map::preserve`] has put a copy of the pages
-//!    beyond the cut, the one that the cut goes through included, into every map that someone still holds; a map
-//!    that nobody holds lends nothing. What was replaced is not the file's any more, so a later cut leaves it alone.
+//! 3. **Bytes below `limit` that are lent never change.** The writer appends at or beyond `limit`, and writes zeros
+//!    ahead at the file's end, which is never below it. What it writes in place, a seal or the header of the record
+//!    in front, is read only as plain bytes copied out, or lies in pages that were preserved first; a slice is only
+//!    ever made of a payload.
+//! 4. **Pages below `limit` stay backed.** The file is cut below `limit` only after [`Map::preserve`] has put a copy
+//!    of the pages beyond the cut, the one that the cut goes through included, into every map that someone still
+//!    holds; a map that nobody holds lends nothing. What was replaced is not the file's any more, so a later cut leaves
+//!    it alone.
 //! 5. **Replacing pages keeps address and content.** The copy is complete before the one call that puts it in place
 //!    of the same range, and the range lies within the mapping, so no foreign mapping is touched.
 //! 6. **The file is this process's.** The lock keeps cooperating programs out; a program that ignores it and
@@ -31,8 +33,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::Result;
-use crate::file::{Asked, JournalFile, SeamRole, read_full_at};
+use crate::file::{JournalFile, read_full_at};
 use crate::format::HEADER_LEN;
+use crate::seamed::{Asked, SeamRole};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// The first window; each further one doubles. Address space only, no memory.
@@ -275,7 +278,7 @@ pub(crate) fn maps_left() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::Seamed;
+    use crate::seamed::Seamed;
 
     fn mapped(bytes: &[u8]) -> (tempfile::TempDir, Arc<JournalFile>, Map) {
         let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,8 @@ pub enum Role {
 pub enum Op<'a> {
     /// One attempt to write; what a short write left comes as another.
     Write { offset: u64, parts: &'a [IoSlice<'a>] },
+    /// One attempt to append so many zeros at the file's end.
+    Extend { len: u64 },
     /// fdatasync or fsync.
     Sync,
     /// ftruncate.

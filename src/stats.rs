@@ -1,5 +1,7 @@
 //! What a journal tells about itself.
 
+use crate::log::Log;
+
 /// Figures of one open journal, from [`Journal::stats`](crate::Journal::stats). Counts begin at open.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
@@ -28,10 +30,44 @@ pub struct Stats {
     pub views_held: u64,
     /// Bytes of the journal that the older views show.
     pub held_bytes: u64,
+    /// Zeros that the file holds behind the committed records, in bytes, for the next ones to take their place.
+    pub room_ahead_bytes: u64,
     /// Memory of the index in bytes.
     pub index_bytes: u64,
     /// Failures of the background thread of `SyncPolicy::Interval`. It tries again at its next turn.
     pub background_failures: u64,
     /// The last of them in words.
     pub last_background_failure: Option<String>,
+}
+
+impl Log {
+    pub(crate) fn stats(&self) -> Stats {
+        let (syncs, synced_records) = self.commit.syncs();
+        let background = self.background.lock();
+        let (background_failures, last_background_failure) = (background.count, background.last.clone());
+        drop(background);
+        let durable = self.commit.durable();
+        let mut writer = self.lock();
+        let (appended, committed) = (writer.appended(), writer.committed);
+        let held = writer.retired.held();
+        let (views_held, held_bytes) = (held.len() as u64, held.iter().map(|view| view.map().limit()).sum());
+        Stats {
+            appended_index: appended.index,
+            committed_index: committed.index,
+            durable_index: durable.index,
+            appended_bytes: appended.bytes,
+            committed_bytes: committed.bytes,
+            durable_bytes: durable.bytes,
+            flushes: writer.flushes,
+            syncs,
+            records_per_sync: if syncs == 0 { 0.0 } else { synced_records as f64 / syncs as f64 },
+            views_published: writer.views_published,
+            views_held,
+            held_bytes,
+            room_ahead_bytes: self.ahead.left(committed.bytes),
+            index_bytes: writer.index.index().bytes(),
+            background_failures,
+            last_background_failure,
+        }
+    }
 }

@@ -72,6 +72,7 @@ impl Log {
             self.undo(&slot, writer, (spare, old_index, old_end));
             return Err(error);
         }
+        self.ahead.cut(&slot);
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
         let done = match self.announce(end.bytes, old_end.bytes, kept) {

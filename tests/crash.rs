@@ -8,6 +8,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::disk::{Disk, Event, Recorder};
 use common::rng::Rng;
@@ -30,6 +31,8 @@ type Continued = bool;
 
 struct Run {
     recorder: Arc<Recorder>,
+    /// The file before the first event.
+    base: Vec<u8>,
     phases: Vec<Phase>,
     now: Allowed,
 }
@@ -80,18 +83,31 @@ const FULL_DISK: usize = 18;
 /// Performs random operations on a new journal and returns what was recorded.
 fn run(seed: u64, dir: &Path) -> Run {
     let rng = &mut Rng::new(seed);
-    let policy = if rng.below(3) == 0 { SyncPolicy::Always } else { SyncPolicy::OnDemand };
+    // The background thread stays out of it.
+    let policies =
+        [SyncPolicy::Always, SyncPolicy::Interval(Duration::from_secs(1 << 20)), SyncPolicy::OnDemand];
+    let policy = policies[rng.below(3)];
     let recorder = Recorder::new();
     let mut options = Options::new();
     options
         .sync(policy)
         .buffer_size(4096)
+        .room_ahead([0, 600, 5000, 20_000][rng.below(4)])
         .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
         .seam(recorder.clone());
     let path = dir.join(format!("run-{seed}"));
     let empty = Allowed { records: Vec::new(), durable: 0, cut: None };
-    let mut run = Run { recorder: recorder.clone(), phases: Vec::new(), now: empty.clone() };
-    let created = run.step("create".into(), empty.clone(), || options.open(&path).unwrap(), |_| empty);
+    let mut run =
+        Run { recorder: recorder.clone(), base: Vec::new(), phases: Vec::new(), now: empty.clone() };
+    let create = || options.open(&path).unwrap();
+    let created = run.step("create".into(), empty.clone(), create, |_| empty.clone());
+    if policy != SyncPolicy::OnDemand && rng.below(4) > 0 {
+        // From here on, so that there is room ahead from the beginning.
+        common::past_the_first_syncs(&created);
+        recorder.forget();
+        run.base = std::fs::read(&path).unwrap();
+        run.phases = vec![Phase { began: 0, allowed: empty, name: "create".into() }];
+    }
     let mut journal = Some(created);
     for step in 0..rng.range(5, 30) {
         let j = journal.as_ref().unwrap();
@@ -180,6 +196,8 @@ fn run(seed: u64, dir: &Path) -> Run {
                     {
                         Verdict::Fail(28)
                     }
+                    Op::Extend { .. } if at == from => Verdict::Short(short),
+                    Op::Extend { .. } if at > from => Verdict::Fail(28),
                     _ => Verdict::Proceed,
                 })));
                 let mut during = before.clone();
@@ -278,7 +296,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
         let run = run(seed, dir.path());
         let events = run.recorder.events();
         let rng = &mut Rng::new(seed ^ 0xC0FFEE);
-        let mut disk = Disk::holding(&[]);
+        let mut disk = Disk::holding(&run.base);
         let path = dir.path().join("image");
         for at in 0..=events.len() {
             if at > 0 {
@@ -334,6 +352,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
 fn summary(event: &Event) -> String {
     match event {
         Event::Write { offset, bytes } => format!("write of {} at {offset}", bytes.len()),
+        Event::Extend(len) => format!("{len} zeros at the end"),
         Event::Truncate(len) => format!("truncate to {len}"),
         Event::Sync => "sync".into(),
     }

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wally::seam::{Op, Role, Seam, Verdict as Answer};
@@ -21,6 +21,7 @@ const ENOSPC: i32 = 28;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Write,
+    Extend,
     Sync,
     SyncDirectory,
     Truncate,
@@ -32,6 +33,7 @@ impl Kind {
     fn of(role: Role, op: &Op<'_>) -> Self {
         match op {
             Op::Write { .. } => Self::Write,
+            Op::Extend { .. } => Self::Extend,
             Op::Sync if role == Role::Directory => Self::SyncDirectory,
             Op::Sync => Self::Sync,
             Op::Truncate { .. } => Self::Truncate,
@@ -42,7 +44,7 @@ impl Kind {
 
     fn faults(self) -> &'static [Answer] {
         match self {
-            Self::Write => &[
+            Self::Write | Self::Extend => &[
                 Answer::Short(1),
                 Answer::Short(700),
                 Answer::Short(0),
@@ -60,6 +62,8 @@ impl Kind {
 
 /// Counts the calls, and gives one kind of answer to the call number `at`, or from it on to all of its kind.
 struct Fault {
+    /// Calls are neither counted nor answered while this is set.
+    idle: AtomicBool,
     calls: AtomicUsize,
     seen: std::sync::Mutex<Vec<Kind>>,
     at: usize,
@@ -73,6 +77,7 @@ struct Fault {
 impl Fault {
     fn none() -> Self {
         Self {
+            idle: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             seen: std::sync::Mutex::default(),
             at: usize::MAX,
@@ -86,6 +91,9 @@ impl Fault {
 
 impl Seam for Fault {
     fn before(&self, role: Role, op: &Op<'_>) -> Answer {
+        if self.idle.load(Ordering::Relaxed) {
+            return Answer::Proceed;
+        }
         let (call, kind) = (self.calls.fetch_add(1, Ordering::Relaxed), Kind::of(role, op));
         self.seen.lock().unwrap().push(kind);
         let hit = call == self.at || (self.for_ever && call > self.at && self.kind == Some(kind));
@@ -250,6 +258,12 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
         Err(Error::Io { .. }) => return,
         Err(error) => panic!("creation: {error}"),
     };
+    if format == Format::Sealed && policy != SyncPolicy::OnDemand {
+        // So that there is room ahead from the beginning.
+        fault.idle.store(true, Ordering::Relaxed);
+        common::past_the_first_syncs(&journal);
+        fault.idle.store(false, Ordering::Relaxed);
+    }
     model.append(&journal, always, &[40]);
     model.append(&journal, always, &[0]);
     // More than the buffer, so it goes out directly.
@@ -398,6 +412,8 @@ fn sweep(policy: SyncPolicy, format: Format) {
     for kind in [Kind::Write, Kind::Sync, Kind::SyncDirectory, Kind::Truncate, Kind::Map, Kind::Preserve] {
         assert!(calls.contains(&kind), "the scenario has no {kind:?}");
     }
+    let has_room = format == Format::Sealed && policy != SyncPolicy::OnDemand;
+    assert_eq!(calls.contains(&Kind::Extend), has_room, "room ahead under {policy:?}");
     for (at, &kind) in calls.iter().enumerate() {
         if kind == Kind::Write {
             for answer in [Answer::Short(30), Answer::Short(700)] {

@@ -120,6 +120,27 @@ fn a_limit_on_the_file_size_refuses_appends_until_it_is_raised() {
 }
 
 #[test]
+fn under_a_limit_on_the_file_size_no_zeros_are_written_ahead() {
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        return without_the_signal("under_a_limit_on_the_file_size_no_zeros_are_written_ahead");
+    }
+    let (_dir, path) = place();
+    limit_file_size(Some(1 << 30));
+    let journal = options(SyncPolicy::Always).room_ahead(4096).open(&path).unwrap();
+    common::past_the_first_syncs(&journal);
+    for salt in 0..100 {
+        journal.append(&payload(salt, 84)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), journal.stats().committed_bytes);
+    }
+    limit_file_size(None);
+    for salt in 0..100 {
+        journal.append(&payload(salt, 84)).unwrap();
+    }
+    assert!(std::fs::metadata(&path).unwrap().len() > journal.stats().committed_bytes, "the limit is gone");
+    println!("done in a process of its own");
+}
+
+#[test]
 fn truncating_makes_room_below_a_limit_on_the_file_size() {
     if std::env::var_os("WALLY_TEST_CHILD").is_none() {
         return without_the_signal("truncating_makes_room_below_a_limit_on_the_file_size");

@@ -64,8 +64,13 @@ fn child() {
     let [policy, format, seed, path] = parts[..] else { panic!("{spec}") };
     let policy = POLICIES.iter().find(|(name, _)| *name == policy).unwrap().1;
     let format = if format == "sealed" { Format::Sealed } else { Format::Reference };
-    let journal =
-        Options::new().sync(policy).format(format).buffer_size(8192).index(IndexMode::Sparse(7)).open(path);
+    let journal = Options::new()
+        .sync(policy)
+        .format(format)
+        .buffer_size(8192)
+        .index(IndexMode::Sparse(7))
+        .room_ahead(2000)
+        .open(path);
     append_for_ever(&journal.unwrap(), policy, &mut Rng::new(seed.parse().unwrap()));
 }
 

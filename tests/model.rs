@@ -74,12 +74,13 @@ struct Settings {
     format: Format,
     policy: SyncPolicy,
     buffer: usize,
+    room: u64,
 }
 
 impl Settings {
     fn options(self) -> Options {
-        let Self { mode, format, policy, buffer } = self;
-        Options::new().index(mode).format(format).sync(policy).buffer_size(buffer).clone()
+        let Self { mode, format, policy, buffer, room } = self;
+        Options::new().index(mode).format(format).sync(policy).buffer_size(buffer).room_ahead(room).clone()
     }
 }
 
@@ -93,11 +94,13 @@ fn settings() -> impl Strategy<Value = Settings> {
     let format = prop_oneof![3 => Just(Format::Sealed), 1 => Just(Format::Reference)];
     let policy = prop_oneof![3 => Just(SyncPolicy::OnDemand), 1 => Just(SyncPolicy::Always)];
     let buffer = prop_oneof![Just(0), Just(4096), Just(5000), Just(1 << 20)];
-    (mode, format, policy, buffer).prop_map(|(mode, format, policy, buffer)| Settings {
+    let room = prop_oneof![Just(0), Just(300), Just(1 << 20)];
+    (mode, format, policy, buffer, room).prop_map(|(mode, format, policy, buffer, room)| Settings {
         mode,
         format,
         policy,
         buffer,
+        room,
     })
 }
 

@@ -88,7 +88,7 @@ impl Seam for First {
             Op::Sync => Kind::Sync,
             Op::Truncate { len } => Kind::Truncate { len: *len },
             Op::Write { offset, .. } => Kind::Write { offset: *offset, len: 0, head: Vec::new() },
-            Op::Map { .. } | Op::Preserve { .. } => return,
+            Op::Extend { .. } | Op::Map { .. } | Op::Preserve { .. } => return,
         };
         self.state.lock().unwrap().seen.push(kind);
     }

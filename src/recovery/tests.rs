@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::file::Seamed;
 use crate::inspect::State;
+use crate::seamed::Seamed;
 use crate::testing::{B, Built, C};
 use crate::walk::Walk;
 

@@ -16,7 +16,12 @@ const BLOCK: usize = 4096;
 /// Something that changed the journal's file, in the order in which it completed.
 #[derive(Debug, Clone)]
 pub enum Event {
-    Write { offset: usize, bytes: Vec<u8> },
+    Write {
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    /// Zeros at the end.
+    Extend(usize),
     Truncate(usize),
     Sync,
 }
@@ -39,6 +44,11 @@ impl Recorder {
     pub fn fail_with(&self, faults: Option<Faults>) {
         *self.asked.lock().unwrap() = 0;
         *self.faults.lock().unwrap() = faults;
+    }
+
+    /// What has happened so far is of no interest.
+    pub fn forget(&self) {
+        self.events.lock().unwrap().clear();
     }
 
     pub fn count(&self) -> usize {
@@ -71,6 +81,7 @@ impl Seam for Recorder {
                 bytes.truncate(done);
                 Event::Write { offset: *offset as usize, bytes }
             }
+            Op::Extend { .. } => Event::Extend(done),
             Op::Truncate { len } => Event::Truncate(*len as usize),
             Op::Sync => Event::Sync,
             Op::Map { .. } | Op::Preserve { .. } => return,
@@ -99,14 +110,8 @@ impl Disk {
 
     pub fn apply(&mut self, event: &Event) {
         match event {
-            Event::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if self.cache.len() < end {
-                    self.cache.resize(end, 0);
-                }
-                self.cache[*offset..end].copy_from_slice(bytes);
-                self.note(*offset, end);
-            }
+            Event::Write { offset, bytes } => self.write(*offset, bytes),
+            Event::Extend(len) => self.write(self.cache.len(), &vec![0; *len]),
             Event::Truncate(len) => {
                 let old = self.cache.len();
                 self.cache.resize(*len, 0);
@@ -118,6 +123,15 @@ impl Disk {
         if self.sizes.last() != Some(&self.cache.len()) {
             self.sizes.push(self.cache.len());
         }
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        if self.cache.len() < end {
+            self.cache.resize(end, 0);
+        }
+        self.cache[offset..end].copy_from_slice(bytes);
+        self.note(offset, end);
     }
 
     fn settle(&mut self) {

@@ -19,6 +19,9 @@ pub enum Kind {
         len: usize,
         head: Vec<u8>,
     },
+    Extend {
+        len: u64,
+    },
     Sync,
     Truncate {
         len: u64,
@@ -39,6 +42,7 @@ impl Kind {
                 let head = parts.iter().flat_map(|part| part.iter().copied()).take(16).collect();
                 Self::Write { offset, len, head }
             }
+            Op::Extend { len } => Self::Extend { len },
             Op::Sync => Self::Sync,
             Op::Truncate { len } => Self::Truncate { len },
             Op::Map { len } => Self::Map { len },

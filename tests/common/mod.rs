@@ -45,6 +45,15 @@ pub fn payload(salt: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Brings an empty journal, and leaves it empty, behind the first few syncs, which make no room ahead.
+pub fn past_the_first_syncs(journal: &wally::Journal) {
+    for _ in 0..8 {
+        journal.append(b"x").unwrap();
+        journal.sync().unwrap();
+    }
+    journal.truncate_back(0).unwrap();
+}
+
 /// Lets other threads run until `done`. What is waited for happens for certain, so there is no limit and no clock.
 pub fn until(mut done: impl FnMut() -> bool) {
     while !done() {

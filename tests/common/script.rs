@@ -8,6 +8,7 @@ use wally::seam::{Op, Role, Seam, Verdict};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     Write { offset: u64, bytes: Vec<u8> },
+    Extend(u64),
     Sync,
     Truncate(u64),
     Map(u64),
@@ -60,7 +61,7 @@ impl Script {
 
 /// Whether a call writes, syncs or cuts, which are those that have an order.
 pub fn is_io(call: &Call) -> bool {
-    matches!(call, Call::Write { .. } | Call::Sync | Call::Truncate(_))
+    matches!(call, Call::Write { .. } | Call::Extend(_) | Call::Sync | Call::Truncate(_))
 }
 
 impl Seam for Script {
@@ -73,6 +74,7 @@ impl Seam for Script {
                 let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
                 Call::Write { offset: *offset, bytes: parts.concat() }
             }
+            Op::Extend { len } => Call::Extend(*len),
             Op::Sync => Call::Sync,
             Op::Truncate { len } => Call::Truncate(*len),
             Op::Map { len } => Call::Map(*len),
