@@ -1,0 +1,72 @@
+//! wally beside its rivals: the same work under the same durability, in one run. README.md tells how.
+
+mod chart;
+mod drawing;
+mod machine;
+mod measure;
+mod options;
+mod payload;
+mod readme;
+mod results;
+mod rounds;
+mod subjects;
+mod table;
+mod work;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use options::{Command, Options};
+use results::Results;
+use subjects::Fallible;
+
+fn main() -> ExitCode {
+    match options::parse(std::env::args().skip(1)).map_err(Into::into).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Fallible {
+    match command {
+        Command::Help => print!("{}", options::HELP),
+        Command::Compare(options) => compare(&options)?,
+        Command::Draw => draw(&kept(), &Results::load(&kept())?)?,
+        Command::Readme(file) => readme::update(&file, &Results::load(&kept())?)?,
+        Command::Child(child) => rounds::serve(&child)?,
+    }
+    Ok(())
+}
+
+/// Measures, prints the table, and keeps it together with the charts.
+fn compare(options: &Options) -> Fallible {
+    let results = rounds::compare(options)?;
+    print!("\n{}", table::whole(&results));
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None if options.is_whole() => kept(),
+        None => return Ok(()),
+    };
+    fs::create_dir_all(&out)?;
+    results.save(&out)?;
+    draw(&out, &results)?;
+    eprintln!("results, table and charts are in {}", out.display());
+    Ok(())
+}
+
+fn draw(out: &Path, results: &Results) -> Fallible {
+    fs::write(out.join("table.md"), table::whole(results))?;
+    for (file, svg) in chart::all(results) {
+        fs::write(out.join(file), svg)?;
+    }
+    Ok(())
+}
+
+/// Where the results of a whole run are kept.
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("results")
+}
