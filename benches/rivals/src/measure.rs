@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,8 @@ pub(crate) struct Measured {
 /// Does `work` in the empty folder `dir`; to reopen, in one that [`prepare`] filled.
 pub(crate) fn measure<S: Subject>(work: Work, dir: &Path, scale: &Scale) -> Fallible<Measured> {
     match work {
-        Work::Append { len } => append::<S>(dir, scale, len),
+        Work::Append { len } => append::<S>(dir, len, scale.burst_bytes, scale.time),
+        Work::AppendLong => append::<S>(dir, READ_LEN, scale.long_mib << 20, scale.long_time),
         Work::Batch => batch::<S>(dir, scale),
         Work::Durable { threads } => durable::<S>(dir, scale, threads),
         Work::Read { threads } => read::<S>(dir, scale, threads, false),
@@ -60,13 +61,13 @@ pub(crate) fn prepare<S: Subject>(dir: &Path, scale: &Scale) -> Fallible {
     subject.close()
 }
 
-fn append<S: Subject>(dir: &Path, scale: &Scale, len: usize) -> Fallible<Measured> {
+fn append<S: Subject>(dir: &Path, len: usize, bytes: u64, time: Duration) -> Fallible<Measured> {
     let subject = S::open(dir, Durability::OnClose)?;
     let mut payload = Payload::new(len);
-    let most = scale.most_bytes / len as u64;
+    let most = bytes / len as u64;
     let mut records = 0;
     let start = Instant::now();
-    while records < most && start.elapsed() < scale.time {
+    while records < most && start.elapsed() < time {
         for _ in 0..APPENDS_A_LOOK {
             records += 1;
             subject.append(0, payload.numbered(records))?;
@@ -81,7 +82,7 @@ fn append<S: Subject>(dir: &Path, scale: &Scale, len: usize) -> Fallible<Measure
 fn batch<S: Subject>(dir: &Path, scale: &Scale) -> Fallible<Measured> {
     let subject = S::open(dir, Durability::OnClose)?;
     let mut payloads: Vec<Payload> = (0..BATCH).map(|_| Payload::new(BATCH_LEN)).collect();
-    let most = scale.most_bytes / BATCH_LEN as u64;
+    let most = scale.burst_bytes / BATCH_LEN as u64;
     let mut records = 0;
     let start = Instant::now();
     while records < most && start.elapsed() < scale.time {
@@ -213,7 +214,7 @@ fn read_at_random(reader: &mut impl Reader, lane: usize, scale: &Scale) -> Falli
     while start.elapsed() < scale.time {
         for _ in 0..READS_A_LOOK {
             at += 1;
-            let n = 1 + (u128::from(noise(at)) * u128::from(scale.records) >> 64) as u64;
+            let n = 1 + ((u128::from(noise(at)) * u128::from(scale.records)) >> 64) as u64;
             wrong += u64::from(reader.read(n, |record| payload.number_at_a_glance(record))? != Some(n));
         }
         read += READS_A_LOOK;
@@ -331,3 +332,6 @@ fn all_in_order<S: Subject>(subject: &S, payload: &Payload, records: u64) -> Fal
 fn join<T>(threads: Vec<thread::ScopedJoinHandle<'_, Fallible<T>>>) -> Fallible<Vec<T>> {
     threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked")?).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ pub(crate) struct Results {
     pub(crate) command: String,
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
+    pub(crate) long_mib: u64,
     pub(crate) reopen_mib: u64,
     pub(crate) contenders: Vec<About>,
     pub(crate) rows: Vec<Row>,
@@ -84,6 +85,11 @@ impl Results {
 impl Cell {
     pub(crate) fn spread(&self, unit: Unit) -> Option<Spread> {
         Spread::new(self.samples.iter().map(|sample| sample.in_unit(unit)).collect())
+    }
+
+    /// What the writer of a fan-out appended, records a second.
+    pub(crate) fn written(&self) -> Option<Spread> {
+        Spread::new(self.samples.iter().map(|sample| sample.written as f64 / sample.seconds).collect())
     }
 }
 

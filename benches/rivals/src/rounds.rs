@@ -49,6 +49,7 @@ pub(crate) fn compare(options: &Options) -> Fallible<Results> {
         command,
         machine: machine::describe(&options.dir),
         rounds: options.rounds,
+        long_mib: options.scale.long_mib,
         reopen_mib: options.scale.reopen_mib,
         contenders: contenders.iter().map(|contender| About::new(&contender.profile)).collect(),
         rows,

@@ -9,13 +9,21 @@ use crate::work::{Unit, Work};
 pub(crate) fn whole(results: &Results) -> String {
     let mut text = format!("# wally beside its rivals\n\n{}\n\n", conditions(results));
     text += "Medians, with minimum and maximum in brackets. The best of a row is bold.\n\n";
+    let ranged = |spread: Option<Spread>| {
+        let Spread { least, median, most } = spread?;
+        Some(format!("{} ({}–{})", figure(median), figure(least), figure(most)))
+    };
     let mut reasons = Reasons::default();
-    text += &table(results, |cell, unit| match cell.spread(unit) {
-        Some(Spread { least, median, most }) => {
-            format!("{} ({}–{})", figure(median), figure(least), figure(most))
-        }
-        None => reasons.note(cell),
-    });
+    text += &table(
+        results,
+        |_| true,
+        |cell, unit| ranged(cell.spread(unit)).unwrap_or_else(|| reasons.note(cell)),
+    );
+    text += &reasons.list();
+    text += "What the writer beside the readers appended meanwhile, records a second:\n\n";
+    let mut reasons = Reasons::default();
+    let beside = |work| matches!(work, Work::FanOut { .. });
+    text += &table(results, beside, |cell, _| ranged(cell.written()).unwrap_or_else(|| reasons.note(cell)));
     text += &reasons.list();
     text.push_str(&claims(results).iter().map(|claim| format!("- {claim}\n")).collect::<String>());
     text += "\n## How each is used, and what it does less\n";
@@ -31,10 +39,14 @@ pub(crate) fn whole(results: &Results) -> String {
 /// The medians alone.
 pub(crate) fn medians(results: &Results) -> String {
     let mut reasons = Reasons::default();
-    let mut text = table(results, |cell, unit| match cell.spread(unit) {
-        Some(Spread { median, .. }) => figure(median),
-        None => reasons.note(cell),
-    });
+    let mut text = table(
+        results,
+        |_| true,
+        |cell, unit| match cell.spread(unit) {
+            Some(Spread { median, .. }) => figure(median),
+            None => reasons.note(cell),
+        },
+    );
     text += &reasons.list();
     text
 }
@@ -76,8 +88,12 @@ pub(crate) fn claims(results: &Results) -> Vec<String> {
     claims
 }
 
-/// A row a work, a column a contender.
-fn table(results: &Results, mut show: impl FnMut(&Cell, Unit) -> String) -> String {
+/// A row a work that is `wanted`, a column a contender.
+fn table(
+    results: &Results,
+    wanted: impl Fn(Work) -> bool,
+    mut show: impl FnMut(&Cell, Unit) -> String,
+) -> String {
     let mut text = String::from("| work | unit |");
     results.contenders.iter().for_each(|contender| {
         let _ = write!(text, " {} |", named(contender));
@@ -86,9 +102,9 @@ fn table(results: &Results, mut show: impl FnMut(&Cell, Unit) -> String) -> Stri
     text += &" ---: |".repeat(results.contenders.len());
     text.push('\n');
     for row in &results.rows {
-        let Ok(work) = row.work.parse::<Work>() else { continue };
+        let Some(work) = row.work.parse().ok().filter(|&work| wanted(work)) else { continue };
         let unit = work.unit();
-        let _ = write!(text, "| {} | {} |", work.describe(results.reopen_mib), unit.name());
+        let _ = write!(text, "| {} | {} |", work.describe(results.long_mib, results.reopen_mib), unit.name());
         let best = best(row, unit);
         for cell in &row.cells {
             let shown = show(cell, unit);

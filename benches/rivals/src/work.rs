@@ -20,6 +20,8 @@ pub(crate) const REOPEN_LEN: usize = 1024;
 pub(crate) enum Work {
     /// Records of `len` bytes, one call each, not synced.
     Append { len: usize },
+    /// Records of [`READ_LEN`] bytes as above, but far more of them: see [`Scale::burst_bytes`].
+    AppendLong,
     /// Batches of [`BATCH`] records of [`BATCH_LEN`] bytes, not synced.
     Batch,
     /// Records of [`READ_LEN`] bytes from `threads` at once, each durable when its append returns.
@@ -50,7 +52,7 @@ pub(crate) const FAN_OUT_READERS: [usize; 5] = [1, 2, 4, 8, 64];
 /// All of them, in the order in which tables show them.
 pub(crate) fn all() -> Vec<Work> {
     let mut works: Vec<Work> = APPEND_LENS.map(|len| Work::Append { len }).into();
-    works.push(Work::Batch);
+    works.extend([Work::AppendLong, Work::Batch]);
     works.extend(DURABLE_THREADS.map(|threads| Work::Durable { threads }));
     works.extend([1, 2].map(|threads| Work::Read { threads }));
     works.extend(FAN_OUT_READERS.map(|readers| Work::FanOut { readers }));
@@ -61,7 +63,7 @@ pub(crate) fn all() -> Vec<Work> {
 impl Work {
     pub(crate) fn unit(self) -> Unit {
         match self {
-            Self::Append { .. } | Self::Batch | Self::Scan | Self::Read { threads: 1 } => {
+            Self::Append { .. } | Self::AppendLong | Self::Batch | Self::Scan | Self::Read { threads: 1 } => {
                 Unit::NanosecondsARecord
             }
             Self::Durable { .. } => Unit::AppendsASecond,
@@ -70,10 +72,11 @@ impl Work {
         }
     }
 
-    /// What it is, for people. `reopen_mib` is how much is reopened.
-    pub(crate) fn describe(self, reopen_mib: u64) -> String {
+    /// What it is, for people, given how much is appended on end and how much is reopened.
+    pub(crate) fn describe(self, long_mib: u64, reopen_mib: u64) -> String {
         match self {
             Self::Append { len } => format!("append {}, no sync", bytes(len)),
+            Self::AppendLong => format!("append {}, no sync, {long_mib} MiB on end", bytes(READ_LEN)),
             Self::Batch => format!("batch of {BATCH} × {}, no sync", bytes(BATCH_LEN)),
             Self::Durable { threads } => {
                 format!("durable append {}, {}", bytes(READ_LEN), counted(threads, "thread"))
@@ -95,6 +98,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Append { len } => write!(f, "append-{len}"),
+            Self::AppendLong => write!(f, "append-long"),
             Self::Batch => write!(f, "batch"),
             Self::Durable { threads } => write!(f, "durable-{threads}"),
             Self::Read { threads } => write!(f, "read-{threads}"),
@@ -138,8 +142,13 @@ pub(crate) struct Scale {
     pub(crate) time: Duration,
     /// How long durable appends go on.
     pub(crate) durable_time: Duration,
-    /// Appends end here, if not before: no run fills the disk.
-    pub(crate) most_bytes: u64,
+    /// Appends without a sync end here, if not before. wally syncs by itself once 64 MiB went by without a sync, so
+    /// that no more than that is ever at stake; bursts end before that, and what is appended on end shows it.
+    pub(crate) burst_bytes: u64,
+    /// What is appended on end, in MiB, if there is time for it.
+    pub(crate) long_mib: u64,
+    /// How long that goes on.
+    pub(crate) long_time: Duration,
     /// Records in the journal that is read.
     pub(crate) records: u64,
     /// What is reopened, in MiB of payload.
@@ -151,7 +160,9 @@ impl Scale {
         Self {
             time: Duration::from_millis(300),
             durable_time: Duration::from_millis(600),
-            most_bytes: 256 << 20,
+            burst_bytes: 40 << 20,
+            long_mib: 256,
+            long_time: Duration::from_secs(1),
             records: 1 << 18,
             reopen_mib: 128,
         }
@@ -162,7 +173,9 @@ impl Scale {
         Self {
             time: Duration::from_millis(10),
             durable_time: Duration::from_millis(20),
-            most_bytes: 1 << 20,
+            burst_bytes: 1 << 20,
+            long_mib: 2,
+            long_time: Duration::from_millis(20),
             records: 1 << 12,
             reopen_mib: 1,
         }
@@ -171,7 +184,7 @@ impl Scale {
 
 fn bytes(len: usize) -> String {
     match len {
-        1024.. if len % 1024 == 0 => format!("{} KiB", len / 1024),
+        1024.. if len.is_multiple_of(1024) => format!("{} KiB", len / 1024),
         _ => format!("{len} B"),
     }
 }

@@ -49,7 +49,7 @@ impl Subject for Okaywal {
 
     fn lacks(work: Work) -> Option<&'static str> {
         match work {
-            Work::Append { .. } | Work::Batch => Some("every commit syncs"),
+            Work::Append { .. } | Work::AppendLong | Work::Batch => Some("every commit syncs"),
             Work::FanOut { .. } => Some("no append without a sync, so no writer runs flat out"),
             Work::Scan => Some("records are walked only while it is opened"),
             Work::Durable { .. } | Work::Read { .. } | Work::Reopen => None,

@@ -14,6 +14,8 @@ impl Subject for Wally {
         settings: "the defaults; `SyncPolicy::OnDemand` where nothing is synced, `Always` where each append is. \
                    Read through a `Reader` a thread, scanned through a `Snapshot`",
         less: &[
+            "more, not less: where nothing is synced it syncs by itself once 64 MiB went by, so that a damaged place \
+             can be told from a torn tail; what is appended on end shows what that costs",
             "an append that is not synced goes to a buffer of 256 KiB in the process and is lost with the process, \
              not only with the power, until the buffer is full or flushed; the flush at the end is within the time",
             "a `Reader` lends the bytes from the map and does not look at their checksum; it was checked when the \

@@ -35,7 +35,7 @@ impl Subject for Walrus {
         match work {
             Work::Batch => Some("a batch is synced whatever the schedule says"),
             Work::Read { .. } | Work::FanOut { .. } => Some("no read by number"),
-            Work::Append { .. } | Work::Durable { .. } | Work::Scan | Work::Reopen => None,
+            Work::Append { .. } | Work::AppendLong | Work::Durable { .. } | Work::Scan | Work::Reopen => None,
         }
     }
 
