@@ -18,7 +18,14 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
     let charts = [
         ("fan-out.svg", {
             let title = "Fan-out: random reads of 256 bytes beside a writer that runs flat out";
-            chart(results, title, "million reads a second, all readers together", "readers", &fan_out, same)
+            chart(
+                results,
+                title,
+                "million reads a second, all readers together (more is better)",
+                "readers",
+                &fan_out,
+                same,
+            )
         }),
         ("append.svg", {
             let title = "Appends without a sync, one call a record";
@@ -33,7 +40,7 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
         }),
         ("durable.svg", {
             let title = "Durable appends of 256 bytes";
-            chart(results, title, "appends acknowledged a second", "threads", &durable, same)
+            chart(results, title, "appends acknowledged a second (more is better)", "threads", &durable, same)
         }),
         ("read.svg", {
             let title = "Reading records of 256 bytes, one thread";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,41 +102,38 @@ fn batch<S: Subject>(dir: &Path, scale: &Scale) -> Fallible<Measured> {
 
 fn durable<S: Subject>(dir: &Path, scale: &Scale, threads: usize) -> Fallible<Measured> {
     let subject = S::open(dir, Durability::EachAppend)?;
-    let (warm, started) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-    let (acknowledged, seconds) = thread::scope(|scope| -> Fallible<(Vec<u64>, f64)> {
+    let warm = Barrier::new(threads);
+    let done = thread::scope(|scope| {
         let appending: Vec<_> = (0..threads)
             .map(|lane| {
-                let (subject, warm, started) = (&subject, &warm, &started);
-                scope.spawn(move || -> Fallible<u64> {
+                let (subject, warm) = (&subject, &warm);
+                scope.spawn(move || -> Fallible<Span> {
                     let mut payload = Payload::new(READ_LEN);
-                    let mut appended = 0;
+                    let mut records = 0;
                     let mut append = || {
-                        appended += 1;
+                        records += 1;
                         subject
-                            .append(lane, payload.numbered((lane as u64) << LANE | appended))
-                            .map(|()| appended)
+                            .append(lane, payload.numbered((lane as u64) << LANE | records))
+                            .map(|()| records)
                     };
-                    // A failure is told after the barriers, which wait for every thread.
+                    // A failure is told after the barrier, which waits for every thread.
                     let warmed = (0..WARM_UP).try_for_each(|_| append().map(drop));
                     warm.wait();
-                    started.wait();
                     warmed?;
                     let start = Instant::now();
                     loop {
-                        let appended = append()?;
-                        if start.elapsed() >= scale.durable_time {
-                            return Ok(appended);
+                        let records = append()?;
+                        let end = Instant::now();
+                        if end - start >= scale.durable_time {
+                            return Ok(Span { records, start, end });
                         }
                     }
                 })
             })
             .collect();
-        warm.wait();
-        let start = Instant::now();
-        started.wait();
-        let acknowledged = join(appending)?;
-        Ok((acknowledged, start.elapsed().as_secs_f64()))
+        join(appending)
     })?;
+    let acknowledged: Vec<u64> = done.iter().map(|span| span.records).collect();
 
     // Whatever order the threads came in, each one's records are there in its own order, and nothing else is.
     let mut found = vec![0; threads];
@@ -155,7 +152,7 @@ fn durable<S: Subject>(dir: &Path, scale: &Scale, threads: usize) -> Fallible<Me
         return Err(format!("{wrong} records wrong; acknowledged {acknowledged:?}, found {found:?}").into());
     }
     let records = acknowledged.iter().map(|count| count - WARM_UP).sum();
-    Ok(Measured { records, seconds, written: 0 })
+    Ok(Measured { records, seconds: seconds(&done), written: 0 })
 }
 
 /// Random reads of what was filled in before, beside a writer or not.
@@ -163,65 +160,64 @@ fn read<S: Subject>(dir: &Path, scale: &Scale, readers: usize, writing: bool) ->
     let subject = S::open(dir, Durability::OnClose)?;
     fill(&subject, READ_LEN, scale.records)?;
     subject.flush()?;
-    let started = Barrier::new(readers + usize::from(writing) + 1);
-    let stop = AtomicBool::new(false);
-    let (read, written, seconds) = thread::scope(|scope| -> Fallible<(Vec<u64>, u64, f64)> {
-        let reading: Vec<_> = (0..readers)
+    let started = Barrier::new(readers + usize::from(writing));
+    let reading = AtomicUsize::new(readers);
+    let (read, written) = thread::scope(|scope| -> Fallible<(Vec<Span>, u64)> {
+        let readers: Vec<_> = (0..readers)
             .map(|lane| {
-                let (subject, started) = (&subject, &started);
-                scope.spawn(move || -> Fallible<u64> {
-                    let mut reader = subject.reader();
+                let (subject, started, reading) = (&subject, &started, &reading);
+                scope.spawn(move || -> Fallible<Span> {
+                    let reader = subject.reader();
                     started.wait();
-                    read_at_random(reader.as_mut().map_err(|error| error.to_string())?, lane, scale)
+                    let read = reader.and_then(|mut reader| read_at_random(&mut reader, lane, scale));
+                    reading.fetch_sub(1, Ordering::Relaxed);
+                    read
                 })
             })
             .collect();
         let writer = writing.then(|| {
-            let (subject, started, stop) = (&subject, &started, &stop);
+            let (subject, started, reading) = (&subject, &started, &reading);
             scope.spawn(move || -> Fallible<u64> {
                 let mut payload = Payload::new(READ_LEN);
                 let mut written = 0;
                 started.wait();
-                while !stop.load(Ordering::Relaxed) {
+                while reading.load(Ordering::Relaxed) > 0 {
                     written += 1;
                     subject.append(0, payload.numbered(scale.records + written))?;
                 }
                 Ok(written)
             })
         });
-        started.wait();
-        let start = Instant::now();
-        let read = join(reading);
-        let seconds = start.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        let written = join(writer.into_iter().collect())?.into_iter().sum();
-        Ok((read?, written, seconds))
+        let read = join(readers)?;
+        Ok((read, join(writer.into_iter().collect())?.into_iter().sum()))
     })?;
     if written > 0 {
         subject.flush()?;
         look_at_some(&mut subject.reader()?, scale.records, written)?;
     }
-    Ok(Measured { records: read.iter().sum(), seconds, written })
+    let records = read.iter().map(|span| span.records).sum();
+    Ok(Measured { records, seconds: seconds(&read), written })
 }
 
-/// Reads until the time is over; says how many records.
-fn read_at_random(reader: &mut impl Reader, lane: usize, scale: &Scale) -> Fallible<u64> {
+/// Reads until the time is over.
+fn read_at_random(reader: &mut impl Reader, lane: usize, scale: &Scale) -> Fallible<Span> {
     let payload = Payload::new(READ_LEN);
     let mut at = (lane as u64) << LANE;
-    let mut wrong = 0;
-    let mut read = 0;
+    let (mut records, mut wrong) = (0, 0);
     let start = Instant::now();
-    while start.elapsed() < scale.time {
+    let mut end = start;
+    while end - start < scale.time {
         for _ in 0..READS_A_LOOK {
             at += 1;
             let n = 1 + ((u128::from(noise(at)) * u128::from(scale.records)) >> 64) as u64;
             wrong += u64::from(reader.read(n, |record| payload.number_at_a_glance(record))? != Some(n));
         }
-        read += READS_A_LOOK;
+        records += READS_A_LOOK;
+        end = Instant::now();
     }
     match wrong {
-        0 => Ok(read),
-        _ => Err(format!("{wrong} of {read} reads gave something else").into()),
+        0 => Ok(Span { records, start, end }),
+        _ => Err(format!("{wrong} of {records} reads gave something else").into()),
     }
 }
 
@@ -326,6 +322,21 @@ fn all_in_order<S: Subject>(subject: &S, payload: &Payload, records: u64) -> Fal
         (0, found) if found == records => Ok(()),
         _ => Err(format!("{wrong} of {found} records wrong, {records} appended").into()),
     }
+}
+
+/// What one thread did, and when. Threads tell that themselves: on a busy machine the one that started them may well
+/// look at the clock too late.
+struct Span {
+    records: u64,
+    start: Instant,
+    end: Instant,
+}
+
+/// From the first start to the last end.
+fn seconds(spans: &[Span]) -> f64 {
+    let start = spans.iter().map(|span| span.start).min();
+    let end = spans.iter().map(|span| span.end).max();
+    start.zip(end).map_or(0.0, |(start, end)| (end - start).as_secs_f64())
 }
 
 /// What all threads returned, or the first failure.

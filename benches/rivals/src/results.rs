@@ -43,8 +43,11 @@ pub(crate) struct Row {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cell {
     pub(crate) contender: String,
+    /// What the contender does less in this work.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) less: Option<String>,
     /// Why there are no samples.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) lacks: Option<String>,
     /// One a round.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]

@@ -1,6 +1,5 @@
 //! Rounds of measurements, each in a process of its own.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,6 +60,7 @@ fn row(work: Work, contenders: &[&Contender]) -> Row {
         .iter()
         .map(|contender| Cell {
             contender: contender.profile.name.to_owned(),
+            less: (contender.less)(work).map(str::to_owned),
             lacks: (contender.lacks)(work).map(str::to_owned),
             samples: Vec::new(),
         })
@@ -72,7 +72,7 @@ fn row(work: Work, contenders: &[&Contender]) -> Row {
 fn one(contender: &Contender, work: Work, options: &Options) -> Fallible<Measured> {
     let dir = tempfile::Builder::new().prefix("wally-rivals-").tempdir_in(&options.dir)?;
     // What earlier measurements left to be written is none of this one's business.
-    rustix::fs::syncfs(File::open(dir.path())?)?;
+    write_out(dir.path())?;
     if work == Work::Reopen {
         child("prepare", contender, work, dir.path(), &options.scale)?;
     }
@@ -80,6 +80,18 @@ fn one(contender: &Contender, work: Work, options: &Options) -> Fallible<Measure
     dir.close()?;
     let line = printed.lines().last().unwrap_or_default();
     Ok(serde_json::from_str(line).map_err(|error| format!("printed {line:?}: {error}"))?)
+}
+
+/// Has the file system that `dir` is on write out what is left to be written.
+fn write_out(dir: &Path) -> Fallible {
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(std::fs::File::open(dir)?)?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = dir;
+        rustix::fs::sync();
+    }
+    Ok(())
 }
 
 /// Runs this program again to do one thing; what it printed.

@@ -34,7 +34,7 @@ pub(crate) struct Profile {
     pub(crate) package: Option<&'static str>,
     /// How it is used: its fastest honest setting.
     pub(crate) settings: &'static str,
-    /// What it does less, or otherwise, than the journal that it is compared with.
+    /// What it does less than others, or otherwise, in general.
     pub(crate) less: &'static [&'static str],
     /// Why it cannot tell, when opened again, which records there are.
     pub(crate) forgets: Option<&'static str>,
@@ -52,6 +52,11 @@ pub(crate) trait Subject: Sized + Sync {
 
     /// Why it cannot do `work`; `None` if it can.
     fn lacks(_work: Work) -> Option<&'static str> {
+        None
+    }
+
+    /// What it does less than others where it does `work`, and what its figure must be read with.
+    fn less(_work: Work) -> Option<&'static str> {
         None
     }
 
@@ -102,6 +107,7 @@ impl Reader for NoReader {
 pub(crate) struct Contender {
     pub(crate) profile: Profile,
     pub(crate) lacks: fn(Work) -> Option<&'static str>,
+    pub(crate) less: fn(Work) -> Option<&'static str>,
     pub(crate) measure: fn(Work, &Path, &Scale) -> Fallible<Measured>,
     pub(crate) prepare: fn(&Path, &Scale) -> Fallible,
 }
@@ -110,6 +116,7 @@ const fn contender<S: Subject>() -> Contender {
     Contender {
         profile: S::PROFILE,
         lacks: S::lacks,
+        less: S::less,
         measure: crate::measure::measure::<S>,
         prepare: crate::measure::prepare::<S>,
     }

@@ -3,28 +3,16 @@
 use std::fmt::Write;
 
 use crate::results::{About, Cell, Results, Row, Spread};
-use crate::work::{Unit, Work};
+use crate::work::{FAN_OUT_READERS, Unit, Work};
 
 /// Everything: each median with its minimum and maximum, and what each contender does less.
 pub(crate) fn whole(results: &Results) -> String {
     let mut text = format!("# wally beside its rivals\n\n{}\n\n", conditions(results));
     text += "Medians, with minimum and maximum in brackets. The best of a row is bold.\n\n";
-    let ranged = |spread: Option<Spread>| {
-        let Spread { least, median, most } = spread?;
-        Some(format!("{} ({}–{})", figure(median), figure(least), figure(most)))
-    };
-    let mut reasons = Reasons::default();
-    text += &table(
-        results,
-        |_| true,
-        |cell, unit| ranged(cell.spread(unit)).unwrap_or_else(|| reasons.note(cell)),
-    );
-    text += &reasons.list();
-    text += "What the writer beside the readers appended meanwhile, records a second:\n\n";
-    let mut reasons = Reasons::default();
-    let beside = |work| matches!(work, Work::FanOut { .. });
-    text += &table(results, beside, |cell, _| ranged(cell.written()).unwrap_or_else(|| reasons.note(cell)));
-    text += &reasons.list();
+    let mut notes = Notes::default();
+    text += &table(results, |cell, unit| notes.mark(cell, cell.spread(unit).map(ranged)));
+    text += &notes.list();
+    text += &writers(results);
     text.push_str(&claims(results).iter().map(|claim| format!("- {claim}\n")).collect::<String>());
     text += "\n## How each is used, and what it does less\n";
     for contender in &results.contenders {
@@ -38,16 +26,10 @@ pub(crate) fn whole(results: &Results) -> String {
 
 /// The medians alone.
 pub(crate) fn medians(results: &Results) -> String {
-    let mut reasons = Reasons::default();
-    let mut text = table(
-        results,
-        |_| true,
-        |cell, unit| match cell.spread(unit) {
-            Some(Spread { median, .. }) => figure(median),
-            None => reasons.note(cell),
-        },
-    );
-    text += &reasons.list();
+    let mut notes = Notes::default();
+    let median = |spread: Spread| figure(spread.median);
+    let mut text = table(results, |cell, unit| notes.mark(cell, cell.spread(unit).map(median)));
+    text += &notes.list();
     text
 }
 
@@ -88,21 +70,11 @@ pub(crate) fn claims(results: &Results) -> Vec<String> {
     claims
 }
 
-/// A row a work that is `wanted`, a column a contender.
-fn table(
-    results: &Results,
-    wanted: impl Fn(Work) -> bool,
-    mut show: impl FnMut(&Cell, Unit) -> String,
-) -> String {
-    let mut text = String::from("| work | unit |");
-    results.contenders.iter().for_each(|contender| {
-        let _ = write!(text, " {} |", named(contender));
-    });
-    text += "\n| --- | --- |";
-    text += &" ---: |".repeat(results.contenders.len());
-    text.push('\n');
+/// A row a work, a column a contender.
+fn table(results: &Results, mut show: impl FnMut(&Cell, Unit) -> String) -> String {
+    let mut text = head(results, "| work | unit |", "| --- | --- |");
     for row in &results.rows {
-        let Some(work) = row.work.parse().ok().filter(|&work| wanted(work)) else { continue };
+        let Ok(work) = row.work.parse::<Work>() else { continue };
         let unit = work.unit();
         let _ = write!(text, "| {} | {} |", work.describe(results.long_mib, results.reopen_mib), unit.name());
         let best = best(row, unit);
@@ -119,6 +91,38 @@ fn table(
     text
 }
 
+/// What the writers beside readers did meanwhile.
+fn writers(results: &Results) -> String {
+    let mut text =
+        String::from("What the writer beside the readers appended meanwhile, records a second:\n\n");
+    text += &head(results, "| readers |", "| --- |");
+    for readers in FAN_OUT_READERS {
+        let Some(row) = results.row(Work::FanOut { readers }) else { continue };
+        let _ = write!(text, "| {readers} |");
+        for cell in &row.cells {
+            let _ = write!(text, " {} |", cell.written().map_or_else(|| "–".to_owned(), ranged));
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    text
+}
+
+/// The first two lines of a table, with a column a contender behind those given.
+fn head(results: &Results, names: &str, lines: &str) -> String {
+    let mut text = names.to_owned();
+    results.contenders.iter().for_each(|contender| {
+        let _ = write!(text, " {} |", named(contender));
+    });
+    let _ = writeln!(text, "\n{lines}{}", " ---: |".repeat(results.contenders.len()));
+    text
+}
+
+fn ranged(spread: Spread) -> String {
+    let Spread { least, median, most } = spread;
+    format!("{} ({}–{})", figure(median), figure(least), figure(most))
+}
+
 /// Whose median is the best of the row.
 fn best(row: &Row, unit: Unit) -> Option<&String> {
     let better = |spread: Spread| if unit.less_is_better() { spread.median } else { -spread.median };
@@ -133,32 +137,30 @@ fn named(contender: &About) -> String {
     }
 }
 
-/// Why cells are empty, numbered as they come.
+/// What must be known of single cells, numbered as they come.
 #[derive(Default)]
-struct Reasons(Vec<String>);
+struct Notes(Vec<String>);
 
-impl Reasons {
-    fn note(&mut self, cell: &Cell) -> String {
-        let reason = match &cell.lacks {
-            Some(lacks) => format!("{}: {lacks}.", cell.contender),
-            None => "Not measured.".to_owned(),
-        };
-        let at = self.0.iter().position(|known| *known == reason).unwrap_or_else(|| {
-            self.0.push(reason);
+impl Notes {
+    /// `shown` with the number of its note, if there is one; without anything shown, why.
+    fn mark(&mut self, cell: &Cell, shown: Option<String>) -> String {
+        let note = if shown.is_some() { &cell.less } else { &cell.lacks };
+        let shown = shown.unwrap_or_else(|| "–".to_owned());
+        let Some(note) = note else { return shown };
+        let at = self.0.iter().position(|known| known == note).unwrap_or_else(|| {
+            self.0.push(note.clone());
             self.0.len() - 1
         });
-        format!("– <sup>{}</sup>", at + 1)
+        format!("{shown} <sup>{}</sup>", at + 1)
     }
 
     fn list(&self) -> String {
-        let mut text = String::new();
-        for (at, reason) in self.0.iter().enumerate() {
-            let _ = write!(text, "{}<sup>{}</sup> {reason}", if at == 0 { "" } else { " " }, at + 1);
+        let notes: Vec<String> =
+            self.0.iter().zip(1..).map(|(note, number)| format!("<sup>{number}</sup> {note}")).collect();
+        match notes.is_empty() {
+            true => String::new(),
+            false => format!("{}.\n\n", notes.join("; ")),
         }
-        if !text.is_empty() {
-            text += "\n\n";
-        }
-        text
     }
 }
 

@@ -41,6 +41,14 @@ impl Subject for Commitlog {
         matches!(work, Work::Durable { .. }).then_some("nothing is ever synced")
     }
 
+    fn less(work: Work) -> Option<&'static str> {
+        match work {
+            Work::Batch => Some("the batch is not atomic"),
+            Work::Reopen => Some("looks at no record"),
+            _ => None,
+        }
+    }
+
     fn open(dir: &Path, _durability: Durability) -> Fallible<Self> {
         let mut options = LogOptions::new(dir);
         options.message_max_bytes(LARGEST);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Durability, Fallible, Profile, Reader, Subject};
+use crate::work::Work;
 use heed::types::Bytes;
 use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, IntegerComparator, PutFlags, RoTxn, WithoutTls,
@@ -41,6 +42,13 @@ impl Subject for Lmdb {
     };
 
     type Reader<'a> = TransactionReader<'a>;
+
+    fn less(work: Work) -> Option<&'static str> {
+        match work {
+            Work::Reopen => Some("looks at no record"),
+            _ => Some("no checksum"),
+        }
+    }
 
     fn open(dir: &Path, durability: Durability) -> Fallible<Self> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();

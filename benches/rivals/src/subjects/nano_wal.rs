@@ -46,6 +46,13 @@ impl Subject for NanoWal {
         matches!(work, Work::Reopen).then_some("opened again, it does not know what it holds")
     }
 
+    fn less(work: Work) -> Option<&'static str> {
+        match work {
+            Work::Batch => Some("no checksum, and the batch is not atomic"),
+            _ => Some("no checksum"),
+        }
+    }
+
     fn open(dir: &Path, durability: Durability) -> Fallible<Self> {
         let log = Wal::new(dir, "records", WalOptions { retention: AGE, segment_duration: AGE })?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis().try_into()?;

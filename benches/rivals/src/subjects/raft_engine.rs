@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Durability, Fallible, Profile, Reader, Subject};
+use crate::work::Work;
 use protobuf::descriptor::UninterpretedOption;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 
@@ -52,6 +53,10 @@ impl Subject for RaftEngine {
     };
 
     type Reader<'a> = &'a Engine;
+
+    fn less(work: Work) -> Option<&'static str> {
+        matches!(work, Work::Durable { threads: 2.. }).then_some("a log for each thread")
+    }
 
     fn open(dir: &Path, durability: Durability) -> Fallible<Self> {
         let config = Config {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Durability, Fallible, Profile, Reader, Subject};
+use crate::work::Work;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
@@ -24,6 +25,7 @@ impl Subject for Redb {
         settings: "a transaction an append or batch, `Durability::None` where nothing is synced, `Immediate` where \
                    each append is. A reader takes a new transaction every 1,024 reads",
         less: &[
+            "what is not synced stays in its own cache and is lost with the process, not only with the power",
             "checksums of pages are looked at when a database is repaired, not when a record is read",
             "opening after a clean close looks at no record",
             "one transaction a sync: threads do not share syncs",
@@ -33,6 +35,17 @@ impl Subject for Redb {
     };
 
     type Reader<'a> = TransactionReader<'a>;
+
+    fn less(work: Work) -> Option<&'static str> {
+        match work {
+            Work::Read { .. } | Work::FanOut { .. } | Work::Scan => Some("does not look at the checksum"),
+            Work::Reopen => Some("looks at no record"),
+            Work::Append { .. } | Work::AppendLong | Work::Batch => {
+                Some("kept in the process until something is synced, and lost with it")
+            }
+            Work::Durable { .. } => None,
+        }
+    }
 
     fn open(dir: &Path, durability: Durability) -> Fallible<Self> {
         let database = Database::create(dir.join("records.redb"))?;

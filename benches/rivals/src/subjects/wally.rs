@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Durability, Fallible, Profile, Reader, Subject};
+use crate::work::Work;
 use wally::{Journal, Options, SyncPolicy};
 
 pub(crate) struct Wally(Journal);
@@ -26,6 +27,16 @@ impl Subject for Wally {
     };
 
     type Reader<'a> = wally::Reader;
+
+    fn less(work: Work) -> Option<&'static str> {
+        match work {
+            Work::Append { .. } | Work::AppendLong => {
+                Some("staged in the process, 256 KiB at most, and lost with it")
+            }
+            Work::Read { .. } | Work::FanOut { .. } | Work::Scan => Some("does not look at the checksum"),
+            Work::Batch | Work::Durable { .. } | Work::Reopen => None,
+        }
+    }
 
     fn open(dir: &Path, durability: Durability) -> Fallible<Self> {
         let policy = match durability {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::{Durability, Fallible, Profile, Reader, Subject};
+use crate::work::Work;
 
 /// `len: u64`, `crc: u32`, four bytes of zeros.
 const HEADER: usize = 16;
@@ -36,6 +37,10 @@ impl Subject for WriteCall {
     };
 
     type Reader<'a> = CallReader<'a>;
+
+    fn less(work: Work) -> Option<&'static str> {
+        (work == Work::Batch).then_some("the batch is not atomic")
+    }
 
     fn open(dir: &Path, durability: Durability) -> Fallible<Self> {
         let path = dir.join("records");
