@@ -91,21 +91,22 @@ fn table(results: &Results, mut show: impl FnMut(&Cell, Unit) -> String) -> Stri
     text
 }
 
-/// What the writers beside readers did meanwhile.
+/// What the writers beside readers did meanwhile, if there were any.
 fn writers(results: &Results) -> String {
-    let mut text =
-        String::from("What the writer beside the readers appended meanwhile, records a second:\n\n");
-    text += &head(results, "| readers |", "| --- |");
+    let mut rows = String::new();
     for readers in FAN_OUT_READERS {
         let Some(row) = results.row(Work::FanOut { readers }) else { continue };
-        let _ = write!(text, "| {readers} |");
+        let _ = write!(rows, "| {readers} |");
         for cell in &row.cells {
-            let _ = write!(text, " {} |", cell.written().map_or_else(|| "–".to_owned(), ranged));
+            let _ = write!(rows, " {} |", cell.written().map_or_else(|| "–".to_owned(), ranged));
         }
-        text.push('\n');
+        rows.push('\n');
     }
-    text.push('\n');
-    text
+    if rows.is_empty() {
+        return rows;
+    }
+    let head = head(results, "| readers |", "| --- |");
+    format!("What the writer beside the readers appended meanwhile, records a second:\n\n{head}{rows}\n")
 }
 
 /// The first two lines of a table, with a column a contender behind those given.
