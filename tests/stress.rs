@@ -7,11 +7,16 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 
 use common::content::{check, payload};
 use common::rng::Rng;
-use wally::{Batch, Format, IndexMode, Journal, Options, Reader, RecordRef, Snapshot, SyncPolicy};
+use common::until;
+use wally::{
+    Batch, Error, Follow, Format, IndexMode, Journal, Options, Reader, RecordRef, Snapshot, SyncPolicy,
+};
 
 /// Steps of the writer, unless the environment says otherwise.
 const STEPS: u64 = 400;
@@ -231,6 +236,45 @@ fn read(shared: &Shared, seed: u64) -> u64 {
     }
 }
 
+/// Keeps up with the journal until it is closed. What it holds is, cut by cut, what the journal holds.
+struct Follower {
+    /// How many records it has by now.
+    has: Arc<AtomicU64>,
+    thread: JoinHandle<Vec<Option<u64>>>,
+}
+
+impl Follower {
+    fn start(follow: Follow) -> Self {
+        let has = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&has);
+        Self { has, thread: thread::spawn(move || keep_up(follow, &told)) }
+    }
+
+    /// Whether it has `last` records, or has failed.
+    fn has(&self, last: u64) -> bool {
+        self.has.load(Ordering::SeqCst) == last || self.thread.is_finished()
+    }
+}
+
+/// The generations that the records named.
+fn keep_up(follow: Follow, has: &AtomicU64) -> Vec<Option<u64>> {
+    let mut generations = Vec::new();
+    for record in follow {
+        match record {
+            Ok(record) => {
+                assert_eq!(record.index(), generations.len() as u64 + 1);
+                record.verify().unwrap();
+                generations.push(check(record.index(), &record));
+            }
+            Err(Error::Truncated { last }) => generations.truncate(last as usize),
+            Err(Error::Closed) => break,
+            Err(error) => panic!("{error}"),
+        }
+        has.store(generations.len() as u64, Ordering::SeqCst);
+    }
+    generations
+}
+
 fn stress(seed: u64, options: &Options, large: bool) {
     let dir = common::fast_dir();
     let path = dir.path().join("j");
@@ -240,6 +284,7 @@ fn stress(seed: u64, options: &Options, large: bool) {
         ended: AtomicU64::new(0),
         done: AtomicBool::new(false),
     };
+    let followers = [shared.journal.follow(1), shared.journal.follow(1).durable()].map(Follower::start);
     let before_drop = std::thread::scope(|scope| {
         let readers: Vec<_> = (1..=4)
             .map(|thread| {
@@ -262,8 +307,11 @@ fn stress(seed: u64, options: &Options, large: bool) {
         }
         shared.journal.snapshot()
     });
+    shared.journal.sync().unwrap();
+    until(|| followers.iter().all(|follower| follower.has(shared.journal.last_index())));
     assert_eq!((shared.journal.stats().views_held, shared.journal.stats().held_bytes), (0, 0));
     shared.journal.close().unwrap();
+    let followed = followers.map(|follower| follower.thread.join().unwrap());
     for (n, bytes) in &before_drop {
         check(n, bytes);
     }
@@ -271,9 +319,8 @@ fn stress(seed: u64, options: &Options, large: bool) {
     drop(before_drop);
     let journal = options.open(&path).unwrap();
     assert_eq!(journal.last_index(), last);
-    for n in 1..=last {
-        check(n, &journal.read(n).unwrap());
-    }
+    let kept: Vec<_> = (1..=last).map(|n| check(n, &journal.read(n).unwrap())).collect();
+    assert!(followed.iter().all(|followed| *followed == kept));
 }
 
 fn on_demand(mode: IndexMode) -> Options {
