@@ -14,9 +14,9 @@ use crate::wait::Waiter;
 
 /// Reads the journal from one thread, lock-free: a read is a few loads, with no write to memory that threads share.
 ///
-/// A reader sees what is committed, never waits, and outlives the [`Journal`](crate::Journal). It keeps the view that
-/// it saw last until its next call, and with it the pages of that view; one that will be idle for long should
-/// [`release`](Self::release) it. As long as it lives the file stays locked.
+/// A reader sees what is committed and outlives the [`Journal`](crate::Journal). It waits only where it is asked to, in
+/// [`wait_for`](Self::wait_for). It keeps the view that it saw last until its next call, and with it the pages of that
+/// view; one that will be idle for long should [`release`](Self::release) it. As long as it lives the file stays locked.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
