@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use crate::error::{Beyond, Error, Result};
+use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::publish::Subscriber;
 use crate::sync::{Arc, Guard};
@@ -254,8 +254,7 @@ impl RecordRef {
 
 /// The payload at `extent` does not have its checksum.
 pub(crate) fn corrupt(view: &View, index: u64, extent: Extent) -> Error {
-    let path = view.map().file().path().to_owned();
-    Error::Corrupt { path, offset: extent.start, index, beyond: Beyond::default() }
+    Error::corrupt(view.map().file().path(), extent.start, index)
 }
 
 impl Deref for RecordRef {

@@ -322,7 +322,5 @@ impl Iterator for Walk {
     }
 }
 
-impl std::iter::FusedIterator for Walk {}
-
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,13 @@ use crate::sync::Arc;
 use crate::wait::Waiter;
 use crate::watch::Until;
 
+/// One who waits for records to get as far as `until`.
+fn waiter(log: &Arc<Log>, until: Until) -> Waiter {
+    let mut waiter = Waiter::new(log);
+    waiter.until = until;
+    waiter
+}
+
 /// Waits until record `n` is there.
 fn waits(log: &Arc<Log>, n: u64) -> impl FnOnce() + 'static {
     let mut waiter = Waiter::new(log);
@@ -106,8 +113,7 @@ fn a_flush_that_fails_is_told_to_all_who_wait_for_it() {
 fn who_waits_for_the_disk_is_woken_by_the_sync() {
     model(3, || {
         let log = Log::new();
-        let mut waiter = Waiter::new(&log);
-        waiter.until = Until::Durable;
+        let mut waiter = waiter(&log, Until::Durable);
         let follower = thread::spawn(move || assert!(waiter.wait(1, None).unwrap()));
         log.append(1);
         log.sync();
@@ -122,8 +128,7 @@ fn a_cut_is_told_to_who_waits_and_only_once() {
             let log = Log::new();
             log.append(1);
             log.sync();
-            let mut waiter = Waiter::new(&log);
-            waiter.until = until;
+            let mut waiter = waiter(&log, until);
             let follower = thread::spawn(move || {
                 assert!(matches!(waiter.wait(2, None), Err(Error::Truncated { last: 0 })));
                 assert!(waiter.wait(1, None).unwrap());
@@ -143,8 +148,7 @@ fn a_cut_wakes_who_waits() {
             let log = Log::new();
             log.append(1);
             log.sync();
-            let mut waiter = Waiter::new(&log);
-            waiter.until = until;
+            let mut waiter = waiter(&log, until);
             let follower = thread::spawn(move || {
                 assert!(matches!(waiter.wait(2, None), Err(Error::Truncated { last: 0 })));
             });
@@ -159,8 +163,7 @@ fn the_end_is_told_after_the_last_record() {
     for until in [Until::Committed, Until::Durable] {
         model(3, move || {
             let log = Log::new();
-            let mut waiter = Waiter::new(&log);
-            waiter.until = until;
+            let mut waiter = waiter(&log, until);
             let follower = thread::spawn(move || {
                 assert!(waiter.wait(1, None).unwrap());
                 assert!(matches!(waiter.wait(2, None), Err(Error::Closed)));
