@@ -5,21 +5,21 @@ use std::io::IoSlice;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-use crate::batch::{Batch, Borrowed};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
-use crate::follow::Follow;
-use crate::log::Log;
+use crate::file::seam::Seamed;
 use crate::options::{Format, Options, SyncPolicy};
-use crate::reader::{Reader, RecordRef, corrupt};
-use crate::recovery::{RecoveryReport, recover};
-use crate::seamed::Seamed;
-use crate::snapshot::Snapshot;
-use crate::stats::Stats;
+use crate::read::follow::Follow;
+use crate::read::reader::{Reader, RecordRef, corrupt};
+use crate::read::snapshot::Snapshot;
+use crate::recover::{RecoveryReport, recover};
 use crate::sync::{Arc, Guard};
-use crate::ticker::Ticker;
 use crate::view::{Extent, View};
-use crate::writer::{Records, Start};
+use crate::write::Log;
+use crate::write::batch::{Batch, Borrowed};
+use crate::write::interval::Ticker;
+use crate::write::stats::Stats;
+use crate::write::writer::{Records, Start};
 
 /// The smallest staging buffer.
 const SMALLEST_BUFFER: usize = 4096;
@@ -401,7 +401,7 @@ impl fmt::Debug for Journal {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::watch::Until;
+    use crate::write::notify::Until;
 
     /// What makes a wait pointless can come between the look and the question, so both see it.
     #[test]

@@ -92,65 +92,37 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("wally maps whole journals and needs a 64-bit target");
 
-mod ahead;
-mod append;
-mod ask;
-mod batch;
-mod checks;
-mod chunks;
-mod classify;
-mod commit;
-mod cut;
 mod error;
 mod file;
-mod follow;
 mod format;
-mod generation;
+mod group_commit;
 mod index;
 mod inspect;
 mod journal;
-mod locked;
-mod log;
-mod map;
 mod options;
-mod publish;
-mod quarantine;
-mod reader;
-mod recovery;
-mod scan;
+mod read;
+mod recover;
 #[cfg(feature = "seam")]
 #[doc(hidden)]
 pub mod seam;
-mod seamed;
-mod search;
-mod snapshot;
-mod source;
-mod stats;
-mod survey;
 mod sync;
 #[cfg(test)]
 mod testing;
-mod ticker;
-mod trail;
-mod truncate;
-mod turns;
 mod view;
-mod wait;
 mod walk;
-mod watch;
-mod writer;
+mod write;
 
-pub use batch::Batch;
 pub use error::{Beyond, Error, Result};
-pub use follow::Follow;
 pub use inspect::{Inspection, State};
 pub use journal::Journal;
 pub use options::{Format, IndexMode, Options, Progress, Recovery, SyncPolicy};
-pub use reader::{Reader, ReaderStatus, RecordRef};
-pub use recovery::{RecoveryReport, Verdict};
-pub use snapshot::{Range, Snapshot};
-pub use stats::Stats;
+pub use read::follow::Follow;
+pub use read::reader::{Reader, ReaderStatus, RecordRef};
+pub use read::snapshot::{Range, Snapshot};
+pub use recover::{RecoveryReport, Verdict};
 pub use walk::{Entry, Walk};
+pub use write::batch::Batch;
+pub use write::stats::Stats;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

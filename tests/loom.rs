@@ -50,40 +50,46 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-#[path = "../src/chunks.rs"]
-mod chunks;
-#[path = "../src/commit.rs"]
-mod commit;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/format.rs"]
 mod format;
-#[path = "../src/generation.rs"]
-mod generation;
-#[path = "../src/index.rs"]
+#[path = "../src/group_commit/mod.rs"]
+mod group_commit;
+#[path = "../src/index/mod.rs"]
 mod index;
 #[path = "../src/options.rs"]
 mod options;
-#[path = "../src/publish.rs"]
-mod publish;
 #[cfg(feature = "seam")]
 #[path = "../src/seam.rs"]
 mod seam;
-#[path = "../src/snapshot.rs"]
-mod snapshot;
-#[path = "../src/turns.rs"]
-mod turns;
-#[path = "../src/view.rs"]
+#[path = "../src/view/mod.rs"]
 mod view;
-#[path = "../src/wait.rs"]
-mod wait;
-#[path = "../src/watch.rs"]
-mod watch;
 
-#[path = "loom/log.rs"]
-mod log;
-#[path = "loom/map.rs"]
-mod map;
+#[path = "."]
+mod read {
+    #[path = "../src/read/snapshot.rs"]
+    pub(crate) mod snapshot;
+    #[path = "../src/read/waiter.rs"]
+    pub(crate) mod waiter;
+}
+
+#[path = "."]
+mod write {
+    #[path = "loom/log.rs"]
+    mod log;
+    #[path = "../src/write/notify.rs"]
+    pub(crate) mod notify;
+
+    pub(crate) use log::Log;
+}
+
+#[path = "."]
+mod file {
+    #[path = "loom/map.rs"]
+    pub(crate) mod map;
+}
+
 #[path = "loom/sync.rs"]
 mod sync;
 

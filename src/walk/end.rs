@@ -2,14 +2,14 @@
 
 use super::Walk;
 use super::resume::Look;
-use crate::classify::Ruling;
 use crate::error::{Error, Result};
+use crate::inspect::classify::Ruling;
+use crate::inspect::pread::{Place, Source, Ticker};
+use crate::inspect::scan::Scanned;
+use crate::inspect::survey::{Tail, rule};
 use crate::inspect::{LOOK_AGAIN, LOOKS, State};
 use crate::options::Format;
-use crate::recovery::{corrupt, newer, not_a_journal};
-use crate::scan::Scanned;
-use crate::source::{Place, Source, Ticker};
-use crate::survey::{Tail, rule};
+use crate::recover::{corrupt, newer, not_a_journal};
 
 /// A place that looks damaged, and how often it was seen so.
 #[derive(Debug)]

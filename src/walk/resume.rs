@@ -6,10 +6,10 @@ use super::{End, Walk};
 use crate::error::{Error, Result};
 use crate::format::Header;
 use crate::inspect::State;
+use crate::inspect::pread::{Place, Source, is_record};
+use crate::inspect::survey::begin;
 use crate::options::{Format, IndexMode};
-use crate::source::{Place, Source, is_record};
-use crate::survey::begin;
-use crate::trail::Step;
+use crate::walk::trail::Step;
 
 /// What is looked at to tell whether a file has changed since a walk ended in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

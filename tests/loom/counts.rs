@@ -3,16 +3,16 @@
 
 use loom::thread;
 
-use crate::generation::Generation;
+use crate::file::map::{Map, RECORD_LEN};
 use crate::index::IndexWriter;
 use crate::journal::{Writer, read_all};
-use crate::map::{Map, RECORD_LEN};
 use crate::model;
 use crate::options::IndexMode;
-use crate::publish::Publisher;
-use crate::snapshot::Snapshot;
+use crate::read::snapshot::Snapshot;
 use crate::sync::Arc;
 use crate::view::View;
+use crate::view::generation::Generation;
+use crate::view::publish::Publisher;
 
 /// Commits cross the boundary of a chunk and that of a shelf while a reader looks twice.
 fn commits(mode: IndexMode) {

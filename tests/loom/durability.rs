@@ -10,8 +10,8 @@ use std::time::Duration;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use crate::commit::{Commit, Dropped, Slot, Target, Watermark};
 use crate::error::{Error, Result};
+use crate::group_commit::{Commit, Dropped, Slot, Target, Watermark};
 use crate::model;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 

@@ -6,11 +6,11 @@ use std::time::Instant;
 use loom::thread;
 
 use crate::error::Error;
-use crate::log::Log;
 use crate::model;
+use crate::read::waiter::Waiter;
 use crate::sync::Arc;
-use crate::wait::Waiter;
-use crate::watch::Until;
+use crate::write::Log;
+use crate::write::notify::Until;
 
 /// One who waits for records to get as far as `until`.
 fn waiter(log: &Arc<Log>, until: Until) -> Waiter {

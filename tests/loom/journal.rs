@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
-use crate::generation::{Generation, Generations};
+use crate::file::map::{File, Map, RECORD_LEN};
 use crate::index::IndexWriter;
-use crate::map::{File, Map, RECORD_LEN};
 use crate::options::IndexMode;
-use crate::publish::{Publisher, Retired};
 use crate::sync::Arc;
 use crate::view::View;
+use crate::view::generation::{Generation, Generations};
+use crate::view::publish::{Publisher, Retired};
 
 pub(crate) struct Writer {
     file: Rc<File>,

@@ -4,15 +4,15 @@
 use std::io;
 use std::path::Path;
 
-use crate::commit::{Commit, Watermark};
 use crate::error::{Error, Result};
-use crate::generation::Generation;
+use crate::group_commit::{Commit, Watermark};
 use crate::journal;
 use crate::options::IndexMode;
-use crate::publish::Publisher;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::view::View;
-use crate::watch::{Asked, Until, Watch};
+use crate::view::generation::Generation;
+use crate::view::publish::Publisher;
+use crate::write::notify::{Asked, Until, Watch};
 
 /// What the append lock protects.
 struct Writer {

@@ -1,0 +1,332 @@
+//! The unsafe room: owns the mapping of the file, and with it the file and its lock; lends checked slices; keeps
+//! lent pages when the file is cut. No other file of this crate contains `unsafe`.
+//!
+//! # Invariants
+//!
+//! Each `unsafe` block below names those it rests on.
+//!
+//! 1. **The mapping lives as long as its [`Map`].** It is unmapped by the drop of `raw` and by nothing else, and
+//!    every slice borrows from the `Map`.
+//! 2. **Nothing at or beyond `limit` is lent**, and `limit` is at most the mapping's length. `limit` only grows, by
+//!    the one writer, after the bytes below it were accepted by the file.
+//! 3. **Bytes below `limit` that are lent never change.** The writer appends at or beyond `limit`, and writes zeros
+//!    ahead at the file's end, which is never below it. What it writes in place, a seal or the header of the record
+//!    in front, is read only as plain bytes copied out, or lies in pages that were preserved first; a slice is only
+//!    ever made of a payload.
+//! 4. **Pages below `limit` stay backed.** The file is cut below `limit` only after [`Map::preserve`] has put a copy
+//!    of the pages beyond the cut, the one that the cut goes through included, into every map that someone still
+//!    holds; a map that nobody holds lends nothing. What was replaced is not the file's any more, so a later cut leaves
+//!    it alone.
+//! 5. **Replacing pages keeps address and content.** The copy is complete before the one call that puts it in place
+//!    of the same range, and the range lies within the mapping, so no foreign mapping is touched.
+//! 6. **The file is this process's.** The lock keeps cooperating programs out; a program that ignores it and
+//!    shrinks or changes the file, or a sector that cannot be read, is outside of what a memory map can promise
+//!    (SIGBUS), and the crate's documentation says so.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::error::Result;
+use crate::file::seam::{Asked, SeamRole};
+use crate::file::{JournalFile, read_full_at};
+use crate::format::HEADER_LEN;
+use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// The first window; each further one doubles. Address space only, no memory.
+const FIRST_WINDOW: u64 = 16 << 20;
+
+/// Pieces in which pages are copied.
+const PIECE: usize = 1 << 20;
+
+/// What a header says of its record, without the seal, which may change in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stated {
+    pub(crate) len: u64,
+    pub(crate) crc: u32,
+}
+
+/// A read-only window onto the file, larger than the file.
+#[derive(Debug)]
+pub(crate) struct Map {
+    raw: MmapRaw,
+    /// Bytes that are committed, and may be lent.
+    limit: AtomicU64,
+    /// Below this offset the pages are the file's; from there on they are a preserved copy.
+    backed: AtomicU64,
+    /// Keeps the lock for as long as anything can be borrowed.
+    file: Arc<JournalFile>,
+}
+
+impl Map {
+    /// Maps the file from its beginning, with room for at least `need` bytes, and ahead of it if possible.
+    ///
+    /// # Errors
+    /// `Io` if not even `need` bytes can be mapped.
+    pub(crate) fn new(file: &Arc<JournalFile>, need: u64) -> Result<Self> {
+        let window = need.checked_next_power_of_two().unwrap_or(need).max(FIRST_WINDOW);
+        let raw = map_raw(file, window).or_else(|_| map_raw(file, round_up(need.max(1), page_len())));
+        let raw = raw.map_err(|e| file.error("map", e))?;
+        Ok(Self { raw, limit: AtomicU64::new(0), backed: AtomicU64::new(u64::MAX), file: Arc::clone(file) })
+    }
+
+    /// How many bytes of the file this window can show.
+    pub(crate) fn len(&self) -> u64 {
+        self.raw.len() as u64
+    }
+
+    pub(crate) fn file(&self) -> &JournalFile {
+        &self.file
+    }
+
+    /// Bytes that are committed in this map.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// Allows bytes below `to` to be lent. Only the writer calls this, once the file has accepted them.
+    #[inline]
+    pub(crate) fn raise(&self, to: u64) {
+        self.limit.store(to.min(self.len()), Ordering::Release);
+    }
+
+    /// The payload of the record whose header begins at `start` and which ends at `end`, if it is committed.
+    #[inline]
+    pub(crate) fn payload(&self, start: u64, end: u64) -> Option<&[u8]> {
+        let from = start.checked_add(HEADER_LEN)?;
+        let len = end.checked_sub(from)?;
+        if end > self.limit.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `from <= end <= limit <= len` of the mapping (2), which outlives the borrow of `self` (1). The
+        // range is a payload's, so its bytes never change (3, 6) and its pages never go (4, 5). It is at most
+        // isize::MAX long since the mapping is.
+        Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(from as usize), len as usize) })
+    }
+
+    /// What the header at `offset` says, if it is committed.
+    #[inline]
+    pub(crate) fn stated(&self, offset: u64) -> Option<Stated> {
+        if offset.checked_add(HEADER_LEN)? > self.limit.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: the twelve bytes lie below `limit`, within the mapping (2), which lives as long as `self` (1)
+        // and is backed there (4). They are copied out, not borrowed, and the seal behind them, which may change in
+        // place, is not among them (3). An array of bytes has no alignment.
+        let bytes: [u8; 12] = unsafe { self.raw.as_ptr().add(offset as usize).cast::<[u8; 12]>().read() };
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        Some(Stated {
+            len: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            crc: u32::from_le_bytes([i, j, k, l]),
+        })
+    }
+
+    /// How many bytes [`preserve`](Self::preserve) would copy for a cut at `cut`.
+    pub(crate) fn beyond(&self, cut: u64) -> u64 {
+        let (from, to) = self.pages_beyond(cut);
+        to.saturating_sub(from)
+    }
+
+    fn pages_beyond(&self, cut: u64) -> (u64, u64) {
+        let page = page_len();
+        let lent = self.limit();
+        // The page that the cut goes through loses its rest, so it counts if anything is lent beyond the cut.
+        let end = if lent > cut { round_up(lent, page).min(self.backed.load(Ordering::Acquire)) } else { 0 };
+        (cut - cut % page, end)
+    }
+
+    /// Before the file is cut at `cut`, or its bytes from there on are overwritten: puts a copy of what this map
+    /// shows from there on in place of the file's pages, at the same address. Only the writer calls this, with
+    /// all locks held.
+    ///
+    /// # Errors
+    /// What kept the copy from being made. Then nothing has changed.
+    pub(crate) fn preserve(&self, cut: u64) -> io::Result<()> {
+        let (from, to) = self.pages_beyond(cut);
+        if from >= to {
+            return Ok(());
+        }
+        let asked = Asked::Preserve(to - from);
+        let copy = self.file.seam().ask(SeamRole::Journal, asked, || self.copy_pages(from, to))?;
+        // SAFETY: `from` and `to` are page-aligned and within the mapping, since `to` is at most `limit` rounded up
+        // to a page (2), and the mapping's length is a multiple of a page or its last page is all its own. The copy
+        // holds the same bytes at the same places (5).
+        let put = unsafe { self.replace(&copy, 0, from, to) };
+        if let Err(error) = put {
+            // The call may have unmapped the range before it failed, and readers may be about to touch it.
+            // SAFETY: as above; the file still holds these bytes, since it is cut only after this returns (4).
+            let back = unsafe { self.replace(self.file.as_file(), from, from, to) };
+            if back.is_err() {
+                // There is no way left to keep the promise that borrowed bytes never fault.
+                std::process::abort();
+            }
+            return Err(error);
+        }
+        self.backed.store(from, Ordering::Release);
+        Ok(())
+    }
+
+    /// Copies the file's bytes from `from` to `to` into memory of its own. They are read from the descriptor, which
+    /// shows the same pages as the map, so that an unreadable sector is an error and not a signal.
+    fn copy_pages(&self, from: u64, to: u64) -> io::Result<File> {
+        let copy = committed_memory(to - from)?;
+        let mut buf = vec![0; PIECE.min((to - from) as usize)];
+        let mut at = from;
+        while at < to {
+            let want = buf.len().min((to - at) as usize);
+            let read = read_full_at(self.file.as_file(), &mut buf[..want], at)?;
+            if read == 0 {
+                // The last page is not the file's to its end: the rest are zeros already.
+                break;
+            }
+            copy.write_all_at(&buf[..read], at - from)?;
+            at += read as u64;
+        }
+        if at < self.limit().min(to) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(copy)
+    }
+
+    /// Maps `source` from `offset` on over this map's pages `from..to`.
+    ///
+    /// # Safety
+    /// The range is page-aligned and within the mapping, and `source` shows the same bytes there.
+    unsafe fn replace(&self, source: &File, offset: u64, from: u64, to: u64) -> io::Result<()> {
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: the caller vouches for the range, so MAP_FIXED replaces pages of this mapping only (5), at the
+        // same address and with the same bytes; the mapping's owner still unmaps the range as a whole (1).
+        unsafe {
+            let at = self.raw.as_mut_ptr().add(from as usize).cast::<c_void>();
+            rustix::mm::mmap(at, (to - from) as usize, ProtFlags::READ, flags, source, offset)?;
+        }
+        Ok(())
+    }
+}
+
+fn map_raw(file: &JournalFile, len: u64) -> io::Result<MmapRaw> {
+    let fits = usize::try_from(len).ok().filter(|&len| isize::try_from(len).is_ok());
+    let len = fits.ok_or(io::ErrorKind::FileTooLarge)?;
+    let map = || MmapOptions::new().len(len).map_raw_read_only(file.as_file());
+    file.seam().ask(SeamRole::Journal, Asked::Map(len as u64), map)
+}
+
+fn page_len() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+fn round_up(n: u64, to: u64) -> u64 {
+    n.checked_next_multiple_of(to).unwrap_or(n)
+}
+
+/// A file in memory of `len` zero bytes, all of it committed, so that no later touch can fail.
+#[cfg(target_os = "linux")]
+fn committed_memory(len: u64) -> io::Result<File> {
+    use rustix::fs::{FallocateFlags, MemfdFlags};
+    let memory = rustix::fs::memfd_create("wally-preserved", MemfdFlags::CLOEXEC)?;
+    rustix::fs::fallocate(&memory, FallocateFlags::empty(), 0, len)?;
+    Ok(memory.into())
+}
+
+/// Where there is no memfd: an unlinked file in the temporary directory, written through so that no page of it
+/// lacks a block.
+#[cfg(not(target_os = "linux"))]
+fn committed_memory(len: u64) -> io::Result<File> {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    for attempt in 0..64 {
+        let name = format!("wally-preserved-{}-{now}-{attempt}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        match File::options().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                std::fs::remove_file(&path)?;
+                let zeros = vec![0; PIECE];
+                let mut at = 0;
+                while at < len {
+                    let n = (len - at).min(PIECE as u64);
+                    file.write_all_at(&zeros[..n as usize], at)?;
+                    at += n;
+                }
+                return Ok(file);
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// How many more mappings the system allows this process, where it tells.
+#[cfg(target_os = "linux")]
+pub(crate) fn maps_left() -> Option<usize> {
+    let max: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()?;
+    let now = std::fs::read("/proc/self/maps").ok()?.iter().filter(|&&b| b == b'\n').count();
+    Some(max.saturating_sub(now))
+}
+
+/// How many more mappings the system allows this process, where it tells.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn maps_left() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::seam::Seamed;
+
+    fn mapped(bytes: &[u8]) -> (tempfile::TempDir, Arc<JournalFile>, Map) {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::default()).unwrap();
+        file.write_at(bytes, 0).unwrap();
+        let file = Arc::new(file);
+        let map = Map::new(&file, bytes.len() as u64).unwrap();
+        (dir, file, map)
+    }
+
+    #[test]
+    fn nothing_beyond_the_limit_is_lent() {
+        let (_dir, _file, map) = mapped(&[7; 100]);
+        assert_eq!(map.payload(0, 20), None);
+        assert_eq!(map.stated(0), None);
+        map.raise(40);
+        assert_eq!(map.payload(0, 40), Some(&[7; 24][..]));
+        assert_eq!(map.payload(0, 41), None);
+        assert_eq!(map.payload(30, 40), None);
+        assert_eq!(map.payload(u64::MAX, 40), None);
+        assert_eq!(map.stated(24), Some(Stated { len: 0x0707_0707_0707_0707, crc: 0x0707_0707 }));
+        assert_eq!(map.stated(25), None);
+        assert_eq!(map.stated(u64::MAX), None);
+        map.raise(u64::MAX);
+        assert_eq!(map.limit(), map.len());
+    }
+
+    #[test]
+    fn preserved_pages_keep_their_bytes_when_the_file_is_cut_and_overwritten() {
+        let page = page_len() as usize;
+        let old: Vec<u8> = (0..page * 3 + 100).map(|i| (i % 251) as u8).collect();
+        let (_dir, file, map) = mapped(&old);
+        map.raise(old.len() as u64);
+        let lent = map.payload(0, old.len() as u64).unwrap();
+        for cut in [2 * page + 5, page + 1, 10] {
+            map.preserve(cut as u64).unwrap();
+            file.truncate(cut as u64).unwrap();
+            file.write_at(&vec![0xEE; page * 4], cut as u64).unwrap();
+            assert!(lent == &old[16..], "cut at {cut}");
+        }
+        assert_eq!(map.beyond(0), 0, "the first page is preserved already");
+    }
+
+    #[test]
+    fn a_cut_behind_what_is_lent_copies_nothing() {
+        let (_dir, _file, map) = mapped(&[1; 5000]);
+        map.raise(4000);
+        assert_eq!(map.beyond(4000), 0);
+        assert_eq!(map.beyond(3999), page_len());
+    }
+}

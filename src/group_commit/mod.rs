@@ -1,0 +1,381 @@
+//! Group commit: the one sync slot, and who waits for what.
+//!
+//! Whoever needs something durable first takes the slot and leads: it writes and syncs what is there. Those that
+//! come meanwhile wait, and find themselves covered or lead the next round. There is no I/O in here. Who is woken when
+//! is decided in `turns.rs`; what becomes of a waiter, only here.
+//!
+//! Lock order: slot, then append lock. The lock inside of [`Commit`] is a leaf: nothing is locked under it.
+
+pub(crate) mod rounds;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::group_commit::rounds::{Lead, Round, Turns, Wake};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, yield_now};
+
+/// A point in the journal: the last record before it, and its offset in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Watermark {
+    pub(crate) index: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What a waiter waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    /// The last record that has to be durable.
+    pub(crate) index: u64,
+    /// The generation that it was appended in.
+    pub(crate) generation: u64,
+    /// For an append that waits for its own record: the stage that the record went into.
+    pub(crate) stage: Option<u64>,
+}
+
+/// What a failed write dropped under `SyncPolicy::Always`: the records staged after `kept`.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    pub(crate) generation: u64,
+    pub(crate) stage: u64,
+    pub(crate) kept: u64,
+    /// Appends that have to hear of it.
+    pub(crate) waiting: u64,
+    pub(crate) error: Error,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    turns: Turns,
+    generation: u64,
+    durable: Watermark,
+    /// All that was appended before this generation was made durable, and then cut or kept.
+    settled: u64,
+    dropped: VecDeque<Dropped>,
+    failure: Option<Arc<Error>>,
+    syncs: u64,
+    synced_records: u64,
+}
+
+/// The sync slot and the durable watermark.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    state: Mutex<State>,
+    gates: [Condvar; 2],
+    takers: Condvar,
+    /// The durable watermark again, for those who hold other locks or none.
+    durable_index: AtomicU64,
+    durable_bytes: AtomicU64,
+}
+
+/// The slot, held: only its holder syncs, or shrinks or rewrites the file.
+pub(crate) struct Slot<'a> {
+    commit: &'a Commit,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let wake = self.commit.state.lock().turns.release();
+        self.commit.wake(wake);
+    }
+}
+
+/// What a waiter finds when it looks.
+enum Turn<'a> {
+    Done(Result<()>),
+    Lead(Slot<'a>, Lead),
+}
+
+impl Commit {
+    pub(crate) fn new(durable: Watermark) -> Self {
+        Self {
+            state: Mutex::new(State { durable, ..State::default() }),
+            gates: [Condvar::new(), Condvar::new()],
+            takers: Condvar::new(),
+            durable_index: AtomicU64::new(durable.index),
+            durable_bytes: AtomicU64::new(durable.bytes),
+        }
+    }
+
+    /// The last durable record.
+    pub(crate) fn durable_index(&self) -> u64 {
+        self.durable_index.load(Ordering::Acquire)
+    }
+
+    /// Where the durable part of the file ends. It may lag behind a sync that has just completed.
+    #[inline]
+    pub(crate) fn durable_bytes(&self) -> u64 {
+        self.durable_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn durable(&self) -> Watermark {
+        self.state.lock().durable
+    }
+
+    /// Completed syncs, and the records that they made durable.
+    pub(crate) fn syncs(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.syncs, state.synced_records)
+    }
+
+    /// Waits for the slot and takes it.
+    pub(crate) fn take(&self) -> Slot<'_> {
+        let mut state = self.state.lock();
+        while !state.turns.take() {
+            state.turns.taker_sleeps();
+            state = self.takers.wait(state);
+            state.turns.taker_wakes();
+        }
+        Slot { commit: self }
+    }
+
+    fn wake(&self, Wake { taker, covered, all, leader }: Wake) {
+        if taker {
+            self.takers.notify_one();
+        }
+        for gate in [covered, all].into_iter().flatten() {
+            gate.of(&self.gates).notify_all();
+        }
+        // Last, so that those who were covered get the processor first, and come back in time.
+        if let Some(gate) = leader {
+            gate.of(&self.gates).notify_one();
+        }
+    }
+
+    /// Waits until `target` is durable. `lead` is called, with the slot, as long as it is this thread's turn to make
+    /// things durable; it writes and syncs everything there is.
+    pub(crate) fn wait(&self, target: Target, mut lead: impl FnMut(&Slot<'_>) -> Result<()>) -> Result<()> {
+        loop {
+            match self.turn(target) {
+                Turn::Done(result) => return result,
+                Turn::Lead(slot, Lead { yields }) => {
+                    if yields {
+                        // Once, and not until they are there: another program may want the processor, too.
+                        yield_now();
+                    }
+                    let led = lead(&slot);
+                    let verdict = self.state.lock().verdict(target);
+                    drop(slot);
+                    match (verdict, led) {
+                        (Some(verdict), _) => return verdict,
+                        (None, Err(error)) => return Err(error),
+                        // What was asked for is gone: everything that is there is durable now.
+                        (None, Ok(())) if target.stage.is_none() => return Ok(()),
+                        (None, Ok(())) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn turn(&self, target: Target) -> Turn<'_> {
+        let mut state = self.state.lock();
+        let (mut slept, mut called) = (false, false);
+        loop {
+            if let Some(result) = state.verdict(target) {
+                let wake = if slept { state.turns.leaves() } else { Wake::default() };
+                drop(state);
+                self.wake(wake);
+                return Turn::Done(result);
+            }
+            if let Some(lead) = state.turns.lead(called) {
+                return Turn::Lead(Slot { commit: self }, lead);
+            }
+            let gate = state.turns.sleeps(target.generation, target.index);
+            state = gate.of(&self.gates).wait(state);
+            called = state.turns.wakes(gate);
+            slept = true;
+        }
+    }
+
+    /// A sync is about to begin that will cover all up to `to`, in `generation`: those who wait for no more sleep apart
+    /// from here on, and are woken together.
+    pub(crate) fn begin(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
+        self.state.lock().turns.begin(Round { generation, last: to.index });
+    }
+
+    /// A sync has taken so long, which tells whether it pays to gather many waiters for the next.
+    pub(crate) fn took(&self, _: &Slot<'_>, time: Duration) {
+        self.state.lock().turns.took(time);
+    }
+
+    /// A sync that began when the file was at `to`, in `generation`, has completed.
+    pub(crate) fn acknowledge(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
+        let mut state = self.state.lock();
+        // The slot keeps cuts away from syncs, so the generations are the same; if they ever were not, the bytes
+        // that were synced are not the ones that are there now.
+        if state.generation == generation && to.bytes >= state.durable.bytes {
+            state.syncs += 1;
+            state.synced_records += to.index.saturating_sub(state.durable.index);
+            state.turns.acknowledged(Round { generation, last: to.index });
+            self.set(&mut state, to);
+        }
+    }
+
+    /// A cut made a new generation that ends, durably, at `end`. All that was appended before was durable first.
+    pub(crate) fn cut(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
+        let mut state = self.state.lock();
+        state.generation = generation;
+        state.settled = generation;
+        state.turns.told();
+        self.set(&mut state, end);
+    }
+
+    fn set(&self, state: &mut State, durable: Watermark) {
+        state.durable = durable;
+        self.durable_index.store(durable.index, Ordering::Release);
+        self.durable_bytes.store(durable.bytes, Ordering::Release);
+    }
+
+    /// Records were dropped, and their appends have to hear of it.
+    pub(crate) fn dropped(&self, _: &Slot<'_>, dropped: Dropped) {
+        if dropped.waiting > 0 {
+            let mut state = self.state.lock();
+            state.dropped.push_back(dropped);
+            state.turns.told();
+        }
+    }
+
+    /// Nothing will be durable any more.
+    pub(crate) fn fail(&self, _: &Slot<'_>, generation: u64, failure: Arc<Error>) {
+        let mut state = self.state.lock();
+        state.generation = generation;
+        state.failure.get_or_insert(failure);
+        state.turns.told();
+    }
+}
+
+impl Dropped {
+    /// Whether the record that `target` waits for is one of those.
+    fn holds(&self, target: Target) -> bool {
+        target.stage == Some(self.stage) && target.generation == self.generation && target.index > self.kept
+    }
+}
+
+impl State {
+    /// What became of `target`, if that is decided.
+    fn verdict(&mut self, target: Target) -> Option<Result<()>> {
+        // First, since the index of a dropped record goes to another one, which may be durable by now.
+        if let Some(at) = self.dropped.iter().position(|dropped| dropped.holds(target))
+            && let Some(dropped) = self.dropped.get_mut(at)
+        {
+            let error = dropped.error.again();
+            dropped.waiting -= 1;
+            if dropped.waiting == 0 {
+                self.dropped.remove(at);
+            }
+            return Some(Err(error));
+        }
+        // Since the generation that is settled, no record below the durable point changed its index.
+        if target.generation < self.settled || target.index <= self.durable.index {
+            return Some(Ok(()));
+        }
+        let first = Arc::clone(self.failure.as_ref()?);
+        Some(Err(Error::Poisoned { first }))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::Path;
+
+    fn target(index: u64) -> Target {
+        Target { index, generation: 0, stage: Some(0) }
+    }
+
+    fn failure() -> Error {
+        Error::io("write", Path::new("/j"), io::Error::from_raw_os_error(28))
+    }
+
+    fn stage_dropped(kept: u64, waiting: u64) -> Dropped {
+        Dropped { generation: 0, stage: 0, kept, waiting, error: failure() }
+    }
+
+    #[test]
+    fn what_is_durable_needs_no_leader() {
+        let commit = Commit::new(Watermark { index: 5, bytes: 100 });
+        commit.wait(target(5), |_| unreachable!("nothing to lead")).unwrap();
+    }
+
+    #[test]
+    fn a_leader_covers_itself() {
+        let commit = Commit::new(Watermark::default());
+        let mut led = 0;
+        let lead = |slot: &Slot<'_>| {
+            led += 1;
+            commit.acknowledge(slot, 0, Watermark { index: 3, bytes: 60 });
+            Ok(())
+        };
+        commit.wait(target(3), lead).unwrap();
+        assert_eq!((led, commit.durable_index(), commit.durable_bytes()), (1, 3, 60));
+        assert_eq!(commit.syncs(), (1, 3));
+    }
+
+    #[test]
+    fn a_sync_of_an_older_generation_acknowledges_nothing() {
+        let commit = Commit::new(Watermark::default());
+        let slot = commit.take();
+        commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
+        commit.acknowledge(&slot, 0, Watermark { index: 9, bytes: 900 });
+        assert_eq!(commit.durable(), Watermark { index: 1, bytes: 20 });
+    }
+
+    #[test]
+    fn an_append_that_was_synced_and_then_cut_is_acknowledged() {
+        let commit = Commit::new(Watermark::default());
+        commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
+        commit.wait(target(7), |_| unreachable!("settled")).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_stage_is_told_to_its_appends_and_to_nobody_else() {
+        let commit = Commit::new(Watermark { index: 1, bytes: 20 });
+        commit.dropped(&commit.take(), stage_dropped(1, 2));
+        for index in [2, 3] {
+            let error = commit.wait(target(index), |_| unreachable!("dropped")).unwrap_err();
+            assert!(matches!(error, Error::Io { op: "write", .. }), "{error}");
+        }
+        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+        commit.dropped(&commit.take(), stage_dropped(1, 1));
+        let next = Target { stage: Some(1), ..target(2) };
+        let lead = |slot: &Slot<'_>| {
+            commit.acknowledge(slot, 0, Watermark { index: 2, bytes: 40 });
+            Ok(())
+        };
+        commit.wait(next, lead).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_append_is_told_even_if_its_index_is_durable_again_or_cut() {
+        let commit = Commit::new(Watermark { index: 1, bytes: 20 });
+        commit.dropped(&commit.take(), stage_dropped(1, 2));
+        commit.acknowledge(&commit.take(), 0, Watermark { index: 2, bytes: 40 });
+        commit.wait(target(2), |_| unreachable!("dropped")).unwrap_err();
+        commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
+        commit.wait(target(3), |_| unreachable!("dropped")).unwrap_err();
+        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+    }
+
+    #[test]
+    fn a_drop_in_a_new_generation_is_not_told_to_appends_of_the_old_one() {
+        let commit = Commit::new(Watermark::default());
+        let slot = commit.take();
+        commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
+        commit.dropped(&slot, Dropped { generation: 1, ..stage_dropped(1, 1) });
+        drop(slot);
+        commit.wait(target(7), |_| unreachable!("settled")).unwrap();
+        let dropped = Target { generation: 1, ..target(2) };
+        commit.wait(dropped, |_| unreachable!("dropped")).unwrap_err();
+    }
+
+    #[test]
+    fn a_failure_reaches_those_who_are_not_covered() {
+        let commit = Commit::new(Watermark { index: 4, bytes: 20 });
+        commit.fail(&commit.take(), 0, Arc::new(failure()));
+        commit.wait(target(4), |_| unreachable!("durable")).unwrap();
+        let error = commit.wait(target(5), |_| unreachable!("failed")).unwrap_err();
+        assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    }
+}

@@ -1,0 +1,208 @@
+//! What is published is what is read: a map, an index and a count, in one object, so that a reader can never pair a
+//! new index with an old map.
+
+pub(crate) mod generation;
+pub(crate) mod publish;
+
+use crate::error::Error;
+use crate::file::map::Map;
+use crate::format::{HEADER_LEN, record_end};
+use crate::index::Index;
+use crate::options::IndexMode;
+use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
+use crate::view::generation::Generation;
+use crate::view::publish::Published;
+
+/// Where a record lies: its header begins at `start`, its payload ends at `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+impl Extent {
+    /// The payload's place in the file.
+    pub(crate) fn payload(self) -> std::ops::Range<u64> {
+        self.start.saturating_add(HEADER_LEN)..self.end
+    }
+}
+
+/// A place that a reader remembers: in this generation record `index` begins at `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    generation: u64,
+    index: u64,
+    offset: u64,
+}
+
+/// The count of committed records of a view that begins so.
+fn count(index: &Index, last: u64) -> CachePadded<AtomicU64> {
+    CachePadded::new(AtomicU64::new(last.saturating_sub(before(index))))
+}
+
+/// The index in front of the first record's.
+#[inline]
+fn before(index: &Index) -> u64 {
+    index.first().saturating_sub(1)
+}
+
+/// One state of the journal as readers see it.
+#[derive(Debug)]
+pub(crate) struct View {
+    map: Arc<Map>,
+    index: Arc<Index>,
+    generation: Arc<Generation>,
+    /// Set if the journal is poisoned: the view then ends at the durable point.
+    failure: Option<Arc<Error>>,
+    /// How many records are committed; with [`RETIRED`] once the view was replaced. It moves while the view is the
+    /// current one and never again.
+    committed: CachePadded<AtomicU64>,
+}
+
+/// Added to the count of a view that was replaced, which makes it negative. No file has that many records.
+const RETIRED: u64 = 1 << 63;
+
+impl View {
+    /// A view of the records up to `last`, which ends at `end`.
+    pub(crate) fn new(
+        map: Arc<Map>,
+        index: Arc<Index>,
+        generation: Arc<Generation>,
+        last: u64,
+        end: u64,
+    ) -> Self {
+        map.raise(end);
+        Self { committed: count(&index, last), map, index, generation, failure: None }
+    }
+
+    /// A view of a poisoned journal: the records up to `last`. The map's limit stays as it is.
+    pub(crate) fn poisoned(
+        map: Arc<Map>,
+        index: Arc<Index>,
+        generation: Arc<Generation>,
+        last: u64,
+        failure: Arc<Error>,
+    ) -> Self {
+        Self { committed: count(&index, last), map, index, generation, failure: Some(failure) }
+    }
+
+    pub(crate) fn map(&self) -> &Arc<Map> {
+        &self.map
+    }
+
+    pub(crate) fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// The number of cuts since open.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.generation.number()
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Arc<Error>> {
+        self.failure.as_ref()
+    }
+
+    /// The index of the first record, whether or not there is one.
+    #[inline]
+    pub(crate) fn first(&self) -> u64 {
+        self.index.first()
+    }
+
+    /// The index of the last committed record. Whoever has seen it can read every record up to it.
+    #[inline]
+    pub(crate) fn committed(&self) -> u64 {
+        let count = self.committed.load(Ordering::Acquire) & !RETIRED;
+        before(&self.index).saturating_add(count)
+    }
+
+    /// Lets readers see the records up to `last`, which ends at `end`. Only the writer calls this, when the index
+    /// has their entries and the file their bytes.
+    #[inline]
+    pub(crate) fn commit(&self, last: u64, end: u64) {
+        self.map.raise(end);
+        self.committed.store(last.saturating_sub(before(&self.index)), Ordering::Release);
+    }
+
+    /// Where record `n` lies, if that can be told at once: the view was not replaced, and a full index has it close by.
+    #[inline]
+    pub(crate) fn at_once(&self, n: u64) -> Option<Extent> {
+        let index = &*self.index;
+        let at = n.wrapping_sub(index.first());
+        // A retired view's count is negative. What is before the first record is too, and has no entry.
+        if (at as i64) >= (self.committed.load(Ordering::Acquire) as i64) {
+            return None;
+        }
+        let (start, end) = index.near_extent(at)?;
+        Some(Extent { start, end })
+    }
+
+    /// Where record `n` lies, if it is among those up to `last`, a count that [`committed`](Self::committed) told.
+    /// `place` is where the caller was last; where that helps, it is moved behind the record.
+    #[inline]
+    pub(crate) fn locate(&self, n: u64, last: u64, place: &mut Option<Place>) -> Option<Extent> {
+        if n < self.first() || n > last {
+            return None;
+        }
+        match self.index.near_extent(n - self.first()) {
+            Some((start, end)) => Some(Extent { start, end }),
+            None => self.search(n, place),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn search(&self, n: u64, place: &mut Option<Place>) -> Option<Extent> {
+        if self.index.mode() == IndexMode::Full {
+            let (start, end) = self.index.extent(n.checked_sub(self.first())?)?;
+            return Some(Extent { start, end });
+        }
+        self.hop(n, place)
+    }
+
+    /// Goes from the nearest known place to record `n`, from header to header.
+    fn hop(&self, n: u64, last: &mut Option<Place>) -> Option<Extent> {
+        let (mut at, mut start) = self.index.nearest(n);
+        if let Some(place) = *last
+            && place.generation == self.cuts()
+            && (at..=n).contains(&place.index)
+        {
+            (at, start) = (place.index, place.offset);
+        }
+        loop {
+            let end = record_end(start, self.map.stated(start)?.len)?;
+            let next = at.checked_add(1)?;
+            if at == n {
+                *last = Some(Place { generation: self.cuts(), index: next, offset: end });
+                return Some(Extent { start, end });
+            }
+            (at, start) = (next, end);
+        }
+    }
+
+    /// The payload at `extent`.
+    #[inline]
+    pub(crate) fn payload(&self, extent: Extent) -> Option<&[u8]> {
+        self.map.payload(extent.start, extent.end)
+    }
+
+    /// Whether `payload` has the CRC that the header at `extent` states.
+    pub(crate) fn verify(&self, extent: Extent, payload: &[u8]) -> bool {
+        self.map.stated(extent.start).is_some_and(|stated| stated.crc == crc32fast::hash(payload))
+    }
+}
+
+impl Published for View {
+    fn retire(&self) {
+        self.committed.fetch_or(RETIRED, Ordering::Release);
+    }
+
+    #[inline]
+    fn is_retired(&self) -> bool {
+        self.committed.load(Ordering::Acquire) & RETIRED != 0
+    }
+}

@@ -1,0 +1,59 @@
+//! The append lock, held.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::sync::MutexGuard;
+use crate::write::notify::{News, Watch};
+use crate::write::writer::Writer;
+
+/// The writer, locked. When it is given up, those who asked for news are rung for: after the lock is free again, which
+/// they want next.
+pub(crate) struct Locked<'a> {
+    // In this order: the fields of a struct are dropped from first to last.
+    writer: MutexGuard<'a, Writer>,
+    bell: Bell<'a>,
+}
+
+struct Bell<'a> {
+    watch: &'a Watch,
+    news: News,
+}
+
+impl<'a> Locked<'a> {
+    #[inline]
+    pub(crate) fn new(writer: MutexGuard<'a, Writer>, watch: &'a Watch) -> Self {
+        Self { writer, bell: Bell { watch, news: News::None } }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Writer;
+
+    #[inline]
+    fn deref(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.bell.news = self.writer.news();
+    }
+}
+
+impl Drop for Bell<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.news != News::None {
+            self.watch.ring(self.news);
+        }
+    }
+}
