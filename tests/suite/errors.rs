@@ -1,6 +1,6 @@
 //! What the errors say, and what they are as [`std::io::Error`]s.
 
-mod common;
+use crate::common;
 
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;

@@ -1,7 +1,7 @@
 //! P5: an fdatasync in flight acknowledges what was committed when it began, and nothing that came after it, nor what took
 //! the place of records that were cut meanwhile. Nothing here depends on time.
 
-mod common;
+use crate::common;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 

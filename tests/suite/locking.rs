@@ -1,6 +1,6 @@
 //! One writer at a time, what may be opened at all, and what becomes of the file in the end.
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ fn is_root() -> bool {
 /// Runs the test `name` of this file in another process, with `path` for it to work on.
 fn in_another_process(name: &str, path: &Path) -> std::process::Output {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .args(["--exact", &format!("locking::{name}"), "--nocapture", "--test-threads=1"])
         .env("WALLY_TEST_CHILD", path)
         .output()
         .unwrap()

@@ -1,7 +1,7 @@
 //! `wally bench`, run as a process: the shape of what it prints, and what it leaves behind. What the figures are is
 //! no test's business.
 
-mod common;
+use crate::common;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,6 +1,6 @@
 //! The command `wally`, run as a process: what it prints, what it leaves on disk, and the code it exits with.
 
-mod common;
+use crate::common;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! What is lent keeps its bytes for as long as the borrow lives (P2), whatever happens to the journal meanwhile, and
 //! readers of every kind see only whole records that were committed (P3, P4).
 
-mod common;
+use crate::common;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Following: every record once and in order, to whoever waits for it; cuts, failures and the end told by a value; no
 //! wake-up lost, and none for nothing.
 
-mod common;
+use crate::common;
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -1,7 +1,7 @@
 //! P1 and P6 at open: every row of the recovery table under every policy, as a program meets it: what `open` says,
 //! what is left of the file, what is kept beside it, and that the journal goes on from there.
 
-mod common;
+use crate::common;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

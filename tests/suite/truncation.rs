@@ -1,6 +1,6 @@
 //! Truncating back: what stays, what goes, in which order the file is asked, and what is left when it refuses.
 
-mod common;
+use crate::common;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Appending and reading back: sizes, shapes, index modes, formats, ranges, and the figures that go with them.
 
-mod common;
+use crate::common;
 
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt;

@@ -2,7 +2,7 @@
 //! again for each call and each error that the call can give, once and from there on for ever. Nothing may hang or panic,
 //! what was refused is not there, what was lent stays, and a reopen without faults finds all that is durable.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 use std::sync::Arc;

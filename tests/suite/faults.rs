@@ -1,6 +1,6 @@
 //! A refused append leaves no trace: every write of a scenario is refused in turn, at the seam.
 
-mod common;
+use crate::common;
 
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt;

@@ -6,7 +6,7 @@
 //! header in every bit, and each result is opened under one policy or all; `WALLY_SWEEP=all` makes every change everywhere,
 //! looks at each in every way, and makes the forged files 256 MiB long instead of a few.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! When records become durable: the three policies, group commit, and what the file says of it.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::time::Duration;

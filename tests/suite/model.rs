@@ -1,7 +1,7 @@
 //! A journal against a plain list of payloads: sequences of everything that one thread can do, in both formats, all
 //! index modes and two policies, with crashes and reopenings in between. `PROPTEST_CASES` sets how many.
 
-mod common;
+use crate::common;
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};

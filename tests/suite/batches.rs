@@ -1,6 +1,6 @@
 //! Batches: their order, their size, and what they leave behind.
 
-mod common;
+use crate::common;
 
 use std::sync::{Arc, Mutex};
 

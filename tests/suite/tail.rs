@@ -1,7 +1,7 @@
 //! `wally tail`, run as a process beside a writer in this one: what it prints of what is there, what it prints of what
 //! comes, and what it makes of cuts, crashes and damage under its eyes. Nothing waits but for its lines.
 
-mod common;
+use crate::common;
 
 use std::fs::{self, File};
 use std::io::Write;

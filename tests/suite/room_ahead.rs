@@ -1,7 +1,7 @@
 //! Room ahead: which journals are followed by zeros and when, that no record is lost to them, that nobody waits for them
 //! or is refused because of them, and that they are gone where the journal is closed or cut.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 use std::process::Command;

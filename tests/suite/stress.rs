@@ -5,7 +5,7 @@
 //! `WALLY_STRESS_STEPS` sets how many steps the writer takes, to run for longer. Also meant to be run with an address
 //! sanitizer: `RUSTFLAGS=-Zsanitizer=address cargo +nightly test --target x86_64-unknown-linux-gnu --test stress`.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

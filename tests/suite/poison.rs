@@ -1,7 +1,7 @@
 //! A failed sync is final, and so is a roll-back that fails: what then is refused, what is still served, and what
 //! becomes of the file.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::time::Duration;

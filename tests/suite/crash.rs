@@ -4,7 +4,7 @@
 //!
 //! `WALLY_CRASH_RUNS` sets how many random journals are tried (the default takes some seconds).
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 use std::sync::Arc;

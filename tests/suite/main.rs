@@ -1,0 +1,30 @@
+//! The tests that need no process of their own, a module a subject. `tests/README.md` tells which promise each holds.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod append;
+mod batches;
+mod bench_command;
+mod borrows;
+mod command;
+mod crash;
+mod durability;
+mod errors;
+mod fault_sweep;
+mod faults;
+mod fixtures;
+mod follow;
+mod fuzz_regressions;
+mod golden;
+mod locking;
+mod model;
+mod poison;
+mod recovery;
+mod reference;
+mod room_ahead;
+mod stale_sync;
+mod stress;
+mod sweeps;
+mod tail;
+mod truncation;
