@@ -64,7 +64,7 @@ fn run() -> Result<bool> {
     println!("journal   {}\n", path.display());
 
     // The writer, and the readers that follow it: they are there before the first record is.
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path)?;
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path)?;
     let start = Instant::now();
     let (journal, written, followed) = thread::scope(|scope| -> Result<_> {
         let readers = start_readers(scope, &journal);
@@ -124,7 +124,7 @@ fn tear_and_reopen(journal: Journal, path: &Path, written: &Written) -> Result<b
     drop(file);
     println!("\ntorn      the file is cut from {whole} to {middle} bytes, in the middle of record {last}");
 
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(path)?;
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(path)?;
     println!("reopened  {}", journal.recovery());
 
     let kept = journal.last_index();

@@ -75,7 +75,7 @@ impl Options {
             staging_len: self.buffer_size.max(SMALLEST_BUFFER),
         };
         let log = Arc::new(Log::new(start, self)?);
-        let ticker = match self.sync {
+        let ticker = match self.sync_policy {
             SyncPolicy::Interval(every) => {
                 Some(Ticker::start(&log, every).map_err(|e| log.file.error("start the sync thread of", e))?)
             }
@@ -408,7 +408,7 @@ mod tests {
     fn who_is_about_to_wait_looks_again_if_something_happened_meanwhile() {
         let dir = tempfile::tempdir().unwrap();
         let mut options = Options::new();
-        let journal = options.sync(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
+        let journal = options.sync_policy(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
         let generation = || Arc::clone(journal.log.publisher.load().generation());
         let waits = |n, until| journal.log.ask(n, until, &generation());
         assert!(waits(1, Until::Committed) && waits(1, Until::Durable));

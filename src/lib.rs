@@ -10,7 +10,7 @@
 //! # let path = dir.path().join("events.wally");
 //! use wally::{Journal, Options, SyncPolicy};
 //!
-//! let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path)?;
+//! let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path)?;
 //! journal.append(b"first")?;
 //! journal.append_batch([b"debit ", b"credit"])?;
 //! journal.sync()?;

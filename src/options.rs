@@ -102,7 +102,7 @@ type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 /// # let path = dir.path().join("events.wally");
 /// use wally::{IndexMode, Options, SyncPolicy};
 /// let journal = Options::new()
-///     .sync(SyncPolicy::OnDemand)
+///     .sync_policy(SyncPolicy::OnDemand)
 ///     .index(IndexMode::Sparse(1024))
 ///     .buffer_size(1 << 20)
 ///     .open(&path)?;
@@ -113,16 +113,16 @@ type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 #[derive(Clone)]
 pub struct Options {
     pub(crate) create: bool,
-    pub(crate) sync: SyncPolicy,
+    pub(crate) sync_policy: SyncPolicy,
     pub(crate) index: IndexMode,
-    pub(crate) format: Format,
-    pub(crate) recovery: Recovery,
+    pub(crate) new_file_format: Format,
+    pub(crate) recovery_policy: Recovery,
     pub(crate) quarantine: bool,
     pub(crate) delete_on_close: bool,
     pub(crate) buffer_size: usize,
     pub(crate) max_record_len: u64,
     pub(crate) preserve_limit: u64,
-    pub(crate) room_ahead: u64,
+    pub(crate) preallocate: u64,
     pub(crate) on_progress: Option<OnProgress>,
     #[cfg(feature = "seam")]
     pub(crate) seam: Option<Arc<dyn crate::seam::Seam>>,
@@ -132,16 +132,16 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             create: true,
-            sync: SyncPolicy::default(),
+            sync_policy: SyncPolicy::default(),
             index: IndexMode::default(),
-            format: Format::default(),
-            recovery: Recovery::default(),
+            new_file_format: Format::default(),
+            recovery_policy: Recovery::default(),
             quarantine: false,
             delete_on_close: false,
             buffer_size: 256 << 10,
             max_record_len: u64::MAX,
             preserve_limit: 256 << 20,
-            room_ahead: 512 << 10,
+            preallocate: 512 << 10,
             on_progress: None,
             #[cfg(feature = "seam")]
             seam: None,
@@ -162,8 +162,8 @@ impl Options {
     }
 
     /// When records become durable. Default: [`SyncPolicy::Always`].
-    pub fn sync(&mut self, policy: SyncPolicy) -> &mut Self {
-        self.sync = policy;
+    pub fn sync_policy(&mut self, policy: SyncPolicy) -> &mut Self {
+        self.sync_policy = policy;
         self
     }
 
@@ -175,14 +175,14 @@ impl Options {
 
     /// The format of a file that is new or empty; one that has records keeps the format it has.
     /// Default: [`Format::Sealed`].
-    pub fn format(&mut self, format: Format) -> &mut Self {
-        self.format = format;
+    pub fn new_file_format(&mut self, format: Format) -> &mut Self {
+        self.new_file_format = format;
         self
     }
 
     /// What to do with a journal that does not end cleanly. Default: [`Recovery::TornTail`].
-    pub fn recovery(&mut self, policy: Recovery) -> &mut Self {
-        self.recovery = policy;
+    pub fn recovery_policy(&mut self, policy: Recovery) -> &mut Self {
+        self.recovery_policy = policy;
         self
     }
 
@@ -233,8 +233,8 @@ impl Options {
     /// It gains where a file's blocks are overwritten in place, as on ext4 and XFS. Where each write goes to a new
     /// block, as on btrfs and ZFS, it only costs: set 0 there. Other systems than Linux, and processes with a limit on
     /// the size of their files, never write zeros ahead.
-    pub fn room_ahead(&mut self, bytes: u64) -> &mut Self {
-        self.room_ahead = bytes;
+    pub fn preallocate(&mut self, bytes: u64) -> &mut Self {
+        self.preallocate = bytes;
         self
     }
 
@@ -270,16 +270,16 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("create", &self.create)
-            .field("sync", &self.sync)
+            .field("sync_policy", &self.sync_policy)
             .field("index", &self.index)
-            .field("format", &self.format)
-            .field("recovery", &self.recovery)
+            .field("new_file_format", &self.new_file_format)
+            .field("recovery_policy", &self.recovery_policy)
             .field("quarantine", &self.quarantine)
             .field("delete_on_close", &self.delete_on_close)
             .field("buffer_size", &self.buffer_size)
             .field("max_record_len", &self.max_record_len)
             .field("preserve_limit", &self.preserve_limit)
-            .field("room_ahead", &self.room_ahead)
+            .field("preallocate", &self.preallocate)
             .field("on_progress", &self.on_progress.is_some())
             .finish_non_exhaustive()
     }

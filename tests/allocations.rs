@@ -76,7 +76,7 @@ fn journals() -> impl Iterator<Item = (tempfile::TempDir, Journal)> {
         .map(|(mode, policy, format)| {
             let (dir, path) = place();
             let mut options = Options::new();
-            options.index(mode).sync(policy).format(format).buffer_size(4096);
+            options.index(mode).sync_policy(policy).new_file_format(format).buffer_size(4096);
             (dir, options.open(path).unwrap())
         })
 }
@@ -111,7 +111,7 @@ fn an_append_allocates_nothing() {
 #[test]
 fn an_append_allocates_a_chunk_of_the_index_every_4096_records_and_nothing_else() {
     let (_dir, path) = place();
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(path).unwrap();
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(path).unwrap();
     journal.append(b"first").unwrap();
     let made = allocations(|| {
         for _ in 0..10 * 4096 {
@@ -243,7 +243,7 @@ fn waiting_in_a_task_allocates_nothing() {
 #[test]
 fn read_into_allocates_only_when_the_buffer_is_too_small() {
     let (_dir, path) = place();
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(path).unwrap();
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(path).unwrap();
     for len in [100, 200, 50] {
         journal.append(&payload(len, len as usize)).unwrap();
     }

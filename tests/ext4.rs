@@ -67,7 +67,7 @@ fn a_real_file_system_loses_power() {
         }
     };
     let path = live.0.join("journal");
-    let journal = Options::new().sync(SyncPolicy::OnDemand).buffer_size(8192).open(&path).unwrap();
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).buffer_size(8192).open(&path).unwrap();
     let rng = &mut Rng::new(4);
     let mut records: Vec<Vec<u8>> = Vec::new();
     let (mut durable, mut found_beyond) = (0, 0);
@@ -117,7 +117,7 @@ fn a_real_file_system_loses_power() {
         std::fs::copy(&image, &copy).unwrap();
         let after = Mounted::new(&copy, &dir.path().join("after"), "loop").unwrap();
         let left = after.0.join("journal");
-        let reopened = Options::new().sync(SyncPolicy::OnDemand).create(false).open(&left);
+        let reopened = Options::new().sync_policy(SyncPolicy::OnDemand).create(false).open(&left);
         let reopened = reopened.unwrap_or_else(|error| panic!("image {at}: {error}"));
         let found = reopened.last_index() as usize;
         assert!(found >= durable, "image {at}: {found} records, {durable} were durable");

@@ -15,7 +15,7 @@ const POLICIES: [SyncPolicy; 2] = [SyncPolicy::Always, SyncPolicy::OnDemand];
 
 fn options(policy: SyncPolicy) -> Options {
     let mut options = Options::new();
-    options.sync(policy).buffer_size(4096);
+    options.sync_policy(policy).buffer_size(4096);
     options
 }
 
@@ -126,7 +126,7 @@ fn under_a_limit_on_the_file_size_no_zeros_are_written_ahead() {
     }
     let (_dir, path) = place();
     limit_file_size(Some(1 << 30));
-    let journal = options(SyncPolicy::Always).room_ahead(4096).open(&path).unwrap();
+    let journal = options(SyncPolicy::Always).preallocate(4096).open(&path).unwrap();
     common::past_the_first_syncs(&journal);
     for salt in 0..100 {
         journal.append(&payload(salt, 84)).unwrap();

@@ -65,11 +65,11 @@ fn child() {
     let policy = POLICIES.iter().find(|(name, _)| *name == policy).unwrap().1;
     let format = if format == "sealed" { Format::Sealed } else { Format::Reference };
     let journal = Options::new()
-        .sync(policy)
-        .format(format)
+        .sync_policy(policy)
+        .new_file_format(format)
         .buffer_size(8192)
         .index(IndexMode::Sparse(7))
-        .room_ahead(2000)
+        .preallocate(2000)
         .open(path);
     append_for_ever(&journal.unwrap(), policy, &mut Rng::new(seed.parse().unwrap()));
 }
@@ -187,7 +187,7 @@ fn check(format: &str, path: &Path, heard: Heard, context: &str) -> Verdict {
         "sealed" => Walk::inspect(path).unwrap().records,
         _ => 0,
     };
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(path).unwrap_or_else(|error| {
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(path).unwrap_or_else(|error| {
         panic!("{context}: {error}");
     });
     let last = journal.last_index();
@@ -220,7 +220,10 @@ fn check(format: &str, path: &Path, heard: Heard, context: &str) -> Verdict {
     }
     let verdict = journal.recovery().verdict;
     journal.close().unwrap();
-    Options::new().recovery(Recovery::Strict).open(path).unwrap_or_else(|e| panic!("{context}: then {e}"));
+    Options::new()
+        .recovery_policy(Recovery::Strict)
+        .open(path)
+        .unwrap_or_else(|e| panic!("{context}: then {e}"));
     verdict
 }
 

@@ -24,7 +24,7 @@ fn anonymous() -> u64 {
 fn options() -> Options {
     let mut options = Options::new();
     // The policy with a thread of its own.
-    options.sync(SyncPolicy::Interval(Duration::from_secs(3600)));
+    options.sync_policy(SyncPolicy::Interval(Duration::from_secs(3600)));
     options
 }
 

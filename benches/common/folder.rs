@@ -38,7 +38,7 @@ impl Folder {
     /// A journal that takes its file along when it is dropped.
     pub fn journal(&self, policy: SyncPolicy) -> Journal {
         let mut options = Options::new();
-        options.sync(policy).buffer_size(BUFFER).delete_on_close(true);
+        options.sync_policy(policy).buffer_size(BUFFER).delete_on_close(true);
         options.open(self.path()).expect("a new journal")
     }
 

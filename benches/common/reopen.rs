@@ -25,7 +25,7 @@ impl Closed {
     pub fn new(folder: &Folder, records: u64, len: usize) -> Self {
         let records = if quick() { records >> 10 } else { records };
         let path = folder.path();
-        let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path).expect("a new journal");
+        let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).expect("a new journal");
         // Windows of one stretch of noise: quicker than noise for each, and still no two neighbours alike.
         let noise = payload(2 * len + 4096, 1);
         for n in 0..records as usize {
@@ -41,7 +41,7 @@ impl Closed {
     }
 
     pub fn open(&self) -> Journal {
-        let journal = Options::new().sync(SyncPolicy::OnDemand).open(&self.path).expect("a journal");
+        let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&self.path).expect("a journal");
         assert_eq!(journal.last_index(), self.records);
         journal
     }

@@ -58,7 +58,7 @@ fn files(root: &Path) -> Result<Named, Box<dyn std::error::Error>> {
     files.sort();
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("journal");
-    let journal = Options::new().sync(SyncPolicy::OnDemand).format(Format::Sealed).open(&path)?;
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).new_file_format(Format::Sealed).open(&path)?;
     let empty = fs::read(&path)?;
     for payload in ["one", "", "three"] {
         journal.append(payload.as_bytes())?;

@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8], folder: &Path) {
 /// The file of a journal, closed or as it is while it is open.
 fn write(input: &mut Input<'_>, format: Format, path: &Path) -> Vec<u8> {
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).format(format).buffer_size(4096);
+    options.sync_policy(SyncPolicy::OnDemand).new_file_format(format).buffer_size(4096);
     let mut journal = options.open(path).unwrap();
     for _ in 0..1 + input.byte() % 24 {
         match input.byte() % 12 {
@@ -105,7 +105,7 @@ fn promises(whole: &[u8], damaged: &[u8], folder: &Path) {
     let path = folder.join("journal");
     let before = decode(whole, Form::Sealed, false);
     fs::write(&path, damaged).unwrap();
-    let opened = Options::new().sync(SyncPolicy::OnDemand).open(&path);
+    let opened = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path);
     let Ok(journal) = opened else {
         assert!(fs::read(&path).unwrap() == damaged, "refused, and written to");
         return;

@@ -59,7 +59,12 @@ pub fn run(bytes: &[u8], folder: &Path) {
     };
     let limit = if shape / 5 % 4 == 0 { LIMIT } else { u64::MAX };
     let mut options = Options::new();
-    options.sync(policy).format(format).index(index).max_record_len(limit).recovery(Recovery::Strict);
+    options
+        .sync_policy(policy)
+        .new_file_format(format)
+        .index(index)
+        .max_record_len(limit)
+        .recovery_policy(Recovery::Strict);
     options.buffer_size([0, 4096, 5000, 256 << 10][usize::from(shape / 20 % 4)]).quarantine(shape / 80 == 1);
     let mut journal = options.open(&path).unwrap();
     let mut run = Run {
@@ -308,7 +313,8 @@ impl Run<'_> {
             file.truncate(16 + cut % (file.len() + 1));
         }
         fs::write(&copy, &file).unwrap();
-        let opened = Options::new().format(self.format).sync(SyncPolicy::OnDemand).open(&copy);
+        let opened =
+            Options::new().new_file_format(self.format).sync_policy(SyncPolicy::OnDemand).open(&copy);
         let whole = |most: usize| {
             let fits = (0..=most)
                 .rev()

@@ -31,8 +31,12 @@ impl Way {
 
     fn options(self) -> Options {
         let mut options = Options::new();
-        options.recovery(self.policy).format(self.format).index(self.index).quarantine(self.quarantine);
-        options.sync(SyncPolicy::OnDemand).create(false).buffer_size(4096);
+        options
+            .recovery_policy(self.policy)
+            .new_file_format(self.format)
+            .index(self.index)
+            .quarantine(self.quarantine);
+        options.sync_policy(SyncPolicy::OnDemand).create(false).buffer_size(4096);
         options
     }
 }

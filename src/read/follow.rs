@@ -20,7 +20,7 @@ use crate::write::notify::Until;
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// # let journal = wally::Options::new().sync(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
+/// # let journal = wally::Options::new().sync_policy(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
 /// let mut follow = journal.follow(1);
 /// let follower = std::thread::spawn(move || {
 ///     let mut seen = Vec::new();
@@ -79,7 +79,7 @@ impl Follow {
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// # let journal = wally::Options::new().sync(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
+    /// # let journal = wally::Options::new().sync_policy(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
     /// let mut follow = journal.follow(1).durable();
     /// journal.append(b"one")?;
     /// assert!(follow.try_next()?.is_none());

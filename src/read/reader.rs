@@ -121,7 +121,7 @@ impl Reader {
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// # let journal = wally::Options::new().sync(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
+    /// # let journal = wally::Options::new().sync_policy(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
     /// let mut reader = journal.reader();
     /// let waiting = std::thread::spawn(move || {
     ///     reader.wait_for(1, None)?;

@@ -139,15 +139,16 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
     ticker.tell()?;
     let source = Source::new(file.as_file(), file.path());
-    let insist = options.format == Format::Reference && options.recovery == Recovery::FirstInvalid;
-    let survey = Survey::take(source, len, options.index, options.format, insist, &mut ticker)?;
+    let insist =
+        options.new_file_format == Format::Reference && options.recovery_policy == Recovery::FirstInvalid;
+    let survey = Survey::take(source, len, options.index, options.new_file_format, insist, &mut ticker)?;
     let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
     ticker.tick(0, len, records)?;
     ticker.tell()?;
 
     let Survey { ruled, scanned, index, insisted, .. } = survey;
     let mut report = RecoveryReport {
-        format: ruled.map_or(options.format, |ruled| ruled.format),
+        format: ruled.map_or(options.new_file_format, |ruled| ruled.format),
         verdict: Verdict::Clean,
         records: 0,
         first_index: 1,
@@ -199,7 +200,7 @@ struct Cut {
 impl Opening<'_> {
     /// Makes the first bytes of a new journal durable. Returns whether they are a mark.
     fn create(&self) -> Result<bool> {
-        if self.options.format == Format::Reference {
+        if self.options.new_file_format == Format::Reference {
             self.file.sync()?;
             return Ok(false);
         }
@@ -223,7 +224,7 @@ impl Opening<'_> {
         index: IndexWriter,
         report: &mut RecoveryReport,
     ) -> Result<(IndexWriter, bool)> {
-        let (end, reseal, verdict) = match (ruled.ruling, self.options.recovery) {
+        let (end, reseal, verdict) = match (ruled.ruling, self.options.recovery_policy) {
             (Ruling::NotAJournal, _) => return Err(not_a_journal(self.file.path())),
             (Ruling::Newer, _) => return Err(newer(self.file.path(), self.x)),
             (Ruling::Clean { marked }, _) => {

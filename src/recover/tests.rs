@@ -42,7 +42,7 @@ impl Bench {
 }
 
 fn with(policy: Recovery) -> Options {
-    Options::new().recovery(policy).clone()
+    Options::new().recovery_policy(policy).clone()
 }
 
 fn state(built: &Built) -> State {
@@ -158,7 +158,7 @@ fn a_new_file_begins_as_a_mark() {
 
 #[test]
 fn a_new_reference_file_stays_empty_and_zeros_are_its_records() {
-    let options = Options::new().format(Format::Reference).clone();
+    let options = Options::new().new_file_format(Format::Reference).clone();
     let opened = Bench::new(&Built::reference(&[])).open(&options).unwrap();
     assert_eq!((opened.format, opened.marked, opened.index.end()), (Format::Reference, false, 0));
     let opened = Bench::new(&Built::reference(&[b"", b"", b""])).open(&options).unwrap();
@@ -186,7 +186,8 @@ fn row_1_what_is_no_journal_is_left_alone() {
 
 #[test]
 fn row_1_yields_to_one_who_insists_on_the_reference_format() {
-    let insist = Options::new().format(Format::Reference).recovery(Recovery::FirstInvalid).clone();
+    let insist =
+        Options::new().new_file_format(Format::Reference).recovery_policy(Recovery::FirstInvalid).clone();
     let with_records = Built::new(Format::Reference).raw(b"junk at the front").record(b"whole", 0);
     for (built, left, whole) in [
         (Built::reference(&[]).raw(b"plain text, which is no journal"), 0, 0),
@@ -199,7 +200,9 @@ fn row_1_yields_to_one_who_insists_on_the_reference_format() {
         assert_eq!((opened.report.verdict, opened.report.beyond.records), (Verdict::DamageCut, whole));
         assert_eq!(bench.bytes(), built.bytes[..left]);
         assert_eq!(std::fs::read(opened.report.quarantine.unwrap()).unwrap(), built.bytes[left..]);
-        for refused in [with(Recovery::FirstInvalid), Options::new().format(Format::Reference).clone()] {
+        for refused in
+            [with(Recovery::FirstInvalid), Options::new().new_file_format(Format::Reference).clone()]
+        {
             let bench = Bench::new(&built);
             assert!(matches!(bench.open(&refused), Err(Error::NotAJournal { .. })));
             assert_eq!(bench.bytes(), built.bytes);

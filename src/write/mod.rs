@@ -82,11 +82,11 @@ impl Log {
             publisher: writer.publisher.clone(),
             file,
             format,
-            ahead: RoomAhead::new(match (format, options.sync) {
-                (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => options.room_ahead,
+            ahead: RoomAhead::new(match (format, options.sync_policy) {
+                (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => options.preallocate,
                 (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
             }),
-            policy: options.sync,
+            policy: options.sync_policy,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
             closed: AtomicBool::new(false),

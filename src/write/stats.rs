@@ -31,7 +31,7 @@ pub struct Stats {
     /// Bytes of the journal that the older views show.
     pub held_bytes: u64,
     /// Zeros that the file holds behind the committed records, in bytes, for the next ones to take their place.
-    pub room_ahead_bytes: u64,
+    pub preallocated_bytes: u64,
     /// Memory of the index in bytes.
     pub index_bytes: u64,
     /// Failures of the background thread of `SyncPolicy::Interval`. It tries again at its next turn.
@@ -64,7 +64,7 @@ impl Log {
             views_published: writer.views_published,
             views_held,
             held_bytes,
-            room_ahead_bytes: self.ahead.left(committed.bytes),
+            preallocated_bytes: self.ahead.left(committed.bytes),
             index_bytes: writer.index.index().bytes(),
             background_failures,
             last_background_failure,

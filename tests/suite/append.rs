@@ -13,7 +13,7 @@ const BUFFER: usize = 4096;
 
 fn options() -> Options {
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).buffer_size(BUFFER);
+    options.sync_policy(SyncPolicy::OnDemand).buffer_size(BUFFER);
     options
 }
 
@@ -61,7 +61,7 @@ fn records_come_back_in_every_index_mode_and_format_and_after_a_reopen() {
         for mode in MODES {
             let (_dir, path) = place();
             let mut options = options();
-            options.format(format).index(mode);
+            options.new_file_format(format).index(mode);
             let journal = options.open(&path).unwrap();
             assert_eq!(journal.format(), format);
             let sizes = [1, 0, 5, 16, 17, 100, 0, 0, 4000, 5000, 3, 12, 255, 256, 70_000, 1];
@@ -85,7 +85,7 @@ fn empty_records_are_records() {
     for format in FORMATS {
         let (_dir, path) = place();
         let mut options = options();
-        options.format(format);
+        options.new_file_format(format);
         let journal = options.open(&path).unwrap();
         // The reference format cannot tell a file of empty records alone from other zeros.
         let mut expected = vec![b"not empty".to_vec()];
@@ -195,7 +195,7 @@ fn a_record_may_be_larger_than_the_first_map() {
     for format in FORMATS {
         let (_dir, path) = place();
         let mut options = options();
-        options.format(format);
+        options.new_file_format(format);
         let journal = options.open(&path).unwrap();
         let expected = [b"small".to_vec(), payload(1, 21 << 20), b"behind".to_vec()];
         journal.append(&expected[0]).unwrap();
@@ -387,7 +387,7 @@ fn data_range_is_where_the_payload_lies_in_the_file() {
     for format in FORMATS {
         for mode in MODES {
             let (_dir, path) = place();
-            let journal = options().format(format).index(mode).open(&path).unwrap();
+            let journal = options().new_file_format(format).index(mode).open(&path).unwrap();
             let sizes = [10, 0, 5000, 1, 300];
             for (n, len) in (1..).zip(sizes) {
                 journal.append(&payload(n, len)).unwrap();
@@ -409,7 +409,7 @@ fn data_range_is_where_the_payload_lies_in_the_file() {
 #[test]
 fn the_reference_format_is_length_crc_zeros_and_payload() {
     let (_dir, path) = place();
-    let journal = options().format(Format::Reference).open(&path).unwrap();
+    let journal = options().new_file_format(Format::Reference).open(&path).unwrap();
     let mut want = Vec::new();
     for bytes in [&b"hello"[..], b"", b"world!"] {
         journal.append(bytes).unwrap();

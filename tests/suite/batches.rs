@@ -13,7 +13,7 @@ const CONTINUED: u8 = 1 << 2;
 
 fn options() -> Options {
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).buffer_size(BUFFER);
+    options.sync_policy(SyncPolicy::OnDemand).buffer_size(BUFFER);
     options
 }
 
@@ -81,7 +81,7 @@ fn batches_of_every_size_come_back_whole() {
         for staged in [false, true] {
             let (_dir, path) = place();
             let mut options = options();
-            options.format(format);
+            options.new_file_format(format);
             let journal = options.open(&path).unwrap();
             let mut expected = Vec::new();
             // A gather takes 64 records, a call 1024 parts: on and around these.
@@ -175,7 +175,7 @@ fn a_batch_is_used_again() {
 fn the_iterator_may_use_the_journal_while_it_is_drained() {
     for policy in [SyncPolicy::OnDemand, SyncPolicy::Always] {
         let (_dir, path) = place();
-        let journal = options().sync(policy).open(&path).unwrap();
+        let journal = options().sync_policy(policy).open(&path).unwrap();
         journal.append(b"first").unwrap();
         let items = (0..5).map(|i| {
             // Appends, reads, syncs: the lock is not held yet.
@@ -243,7 +243,7 @@ fn batches_of_many_threads_do_not_mix() {
 #[test]
 fn a_batch_under_always_is_durable_when_it_returns_and_takes_one_sync() {
     let (_dir, path) = place();
-    let journal = options().sync(SyncPolicy::Always).open(&path).unwrap();
+    let journal = options().sync_policy(SyncPolicy::Always).open(&path).unwrap();
     assert_eq!(journal.append_batch(vec![payload(1, 100); 1000]).unwrap(), 1..=1000);
     assert_eq!((journal.durable_index(), journal.stats().syncs), (1000, 1));
 }

@@ -51,7 +51,7 @@ impl Scene {
         let path = dir.path().join("j");
         let script = Script::new();
         let mut options = Options::new();
-        options.sync(SyncPolicy::OnDemand).index(mode).seam(script.clone());
+        options.sync_policy(SyncPolicy::OnDemand).index(mode).seam(script.clone());
         let journal = options.open(&path).unwrap();
         let lens = [0, 1, 300, 5000, 24, 9000, 77, 4096];
         let records: Vec<_> = (1..).zip(lens).map(|(n, len)| payload(0, n, len)).collect();
@@ -194,7 +194,7 @@ fn every_kind_of_borrow_at_once_keeps_its_bytes_when_some_of_them_go() {
 fn a_thread_may_hold_any_number_of_records_of_different_views() {
     let dir = common::fast_dir();
     let mut options = Options::new();
-    let journal = options.sync(SyncPolicy::OnDemand).open(dir.path().join("j")).unwrap();
+    let journal = options.sync_policy(SyncPolicy::OnDemand).open(dir.path().join("j")).unwrap();
     let mut held = Vec::new();
     for generation in 0..20 {
         for n in 1..=12 {
@@ -339,7 +339,7 @@ fn a_journal_that_is_deleted_on_close_leaves_readers_their_bytes_and_the_path_fr
         let dir = common::fast_dir();
         let path = dir.path().join("j");
         let mut options = Options::new();
-        options.sync(SyncPolicy::OnDemand).format(format).delete_on_close(true);
+        options.sync_policy(SyncPolicy::OnDemand).new_file_format(format).delete_on_close(true);
         let journal = options.open(&path).unwrap();
         let records: Vec<_> = (1..=5).map(|n| payload(0, n, 3000)).collect();
         journal.append_batch(&records).unwrap();
@@ -395,7 +395,7 @@ fn no_reader_waits_for_a_writer_that_is_held_up_in_the_midst_of_a_write() {
     let seam = std::sync::Arc::new(HeldWrite { begun, go_on: std::sync::Mutex::new(told) });
     let mut options = wally::Options::new();
     let journal =
-        options.sync(wally::SyncPolicy::OnDemand).seam(seam).open(dir.path().join("journal")).unwrap();
+        options.sync_policy(wally::SyncPolicy::OnDemand).seam(seam).open(dir.path().join("journal")).unwrap();
     journal.append(b"committed").unwrap();
     journal.flush().unwrap();
     journal.append(b"held up").unwrap();

@@ -405,7 +405,7 @@ fn ls_and_cat_print_what_is_good_and_then_tell_the_damage() {
 fn output_that_nobody_reads_any_more_ends_it_quietly() {
     let dir = dir();
     let path = dir.path().join("big.wally");
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path).expect("open");
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).expect("open");
     for _ in 0..64 {
         journal.append(&[b'x'; 64 << 10]).expect("append");
     }
@@ -554,7 +554,7 @@ fn what_only_reads_works_beside_a_writer_and_changes_nothing() {
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         let dir = dir();
         let path = dir.path().join("open.wally");
-        let journal = Options::new().sync(policy).open(&path).expect("open");
+        let journal = Options::new().sync_policy(policy).open(&path).expect("open");
         for n in 0..100 {
             journal.append(format!("record {n}").as_bytes()).expect("append");
         }

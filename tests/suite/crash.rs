@@ -90,9 +90,9 @@ fn run(seed: u64, dir: &Path) -> Run {
     let recorder = Recorder::new();
     let mut options = Options::new();
     options
-        .sync(policy)
+        .sync_policy(policy)
         .buffer_size(4096)
-        .room_ahead([0, 600, 5000, 20_000][rng.below(4)])
+        .preallocate([0, 600, 5000, 20_000][rng.below(4)])
         .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
         .seam(recorder.clone());
     let path = dir.join(format!("run-{seed}"));
@@ -238,7 +238,7 @@ fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Event>, Str
     std::fs::write(path, image).unwrap();
     let recorder = Recorder::new();
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).seam(recorder.clone());
+    options.sync_policy(SyncPolicy::OnDemand).seam(recorder.clone());
     let journal = options.open(path).map_err(|e| format!("refused: {e}"))?;
     let recovering = recorder.events();
     let found: Vec<Vec<u8>> = (1..=journal.last_index()).map(|n| journal.read(n).unwrap()).collect();
@@ -255,7 +255,7 @@ fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Event>, Str
         }
     }
     drop(journal);
-    let strict = Options::new().recovery(Recovery::Strict).open(path);
+    let strict = Options::new().recovery_policy(Recovery::Strict).open(path);
     let again = strict.map_err(|e| format!("not clean after recovery: {e}"))?;
     if again.last_index() as usize != count {
         return Err(format!("{count} records, then {}", again.last_index()));

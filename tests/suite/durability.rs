@@ -17,7 +17,8 @@ const MARK: u8 = 1 << 4;
 fn open(policy: SyncPolicy) -> (tempfile::TempDir, Arc<Faults>, Journal) {
     let (dir, path) = place();
     let faults = Faults::new();
-    let journal = Options::new().sync(policy).buffer_size(4096).seam(faults.clone()).open(path).unwrap();
+    let journal =
+        Options::new().sync_policy(policy).buffer_size(4096).seam(faults.clone()).open(path).unwrap();
     faults.take();
     (dir, faults, journal)
 }
@@ -350,7 +351,7 @@ fn a_flush_that_is_tried_again_decides_on_its_barrier_anew() {
 fn the_reference_format_has_no_flags() {
     let (_dir, path) = place();
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).format(Format::Reference).buffer_size(4096);
+    options.sync_policy(SyncPolicy::OnDemand).new_file_format(Format::Reference).buffer_size(4096);
     let journal = options.open(path).unwrap();
     let large = payload(1, 5000);
     for _ in 0..3 {
@@ -437,7 +438,8 @@ fn what_is_found_at_open_is_synced_before_it_is_served_and_before_anything_is_wr
     for format in [Format::Sealed, Format::Reference] {
         for closed in [true, false] {
             let (_dir, path) = common::place();
-            let journal = Options::new().format(format).sync(SyncPolicy::OnDemand).open(&path).unwrap();
+            let journal =
+                Options::new().new_file_format(format).sync_policy(SyncPolicy::OnDemand).open(&path).unwrap();
             journal.append_batch(["one", "two"]).unwrap();
             journal.flush().unwrap();
             let committed = journal.stats().committed_bytes as usize;

@@ -11,7 +11,7 @@ use wally::{Error, Journal, Options, SyncPolicy};
 
 fn options() -> Options {
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand).buffer_size(4096);
+    options.sync_policy(SyncPolicy::OnDemand).buffer_size(4096);
     options
 }
 

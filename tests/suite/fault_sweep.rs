@@ -252,7 +252,12 @@ impl Model {
 fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>, model: &mut Model) {
     let always = policy == SyncPolicy::Always;
     let mut options = Options::new();
-    options.sync(policy).format(format).buffer_size(4096).quarantine(true).seam(fault.clone());
+    options
+        .sync_policy(policy)
+        .new_file_format(format)
+        .buffer_size(4096)
+        .quarantine(true)
+        .seam(fault.clone());
     let journal = match options.open(path) {
         Ok(journal) => journal,
         Err(Error::Io { .. }) => return,
@@ -350,7 +355,7 @@ fn image(path: &Path, model: &Model, fault: &Fault) {
 
 /// Opens without faults: what is there has to fit the model.
 fn reopen(path: &Path, model: &Model, fault: &Fault) {
-    let journal = match Options::new().sync(SyncPolicy::OnDemand).create(false).open(path) {
+    let journal = match Options::new().sync_policy(SyncPolicy::OnDemand).create(false).open(path) {
         Ok(journal) => journal,
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             assert!(model.records.is_empty() && model.durable == 0, "the file is gone");

@@ -22,7 +22,7 @@ const FORMATS: [Format; 2] = [Format::Sealed, Format::Reference];
 fn options(policy: SyncPolicy, faults: &Arc<Faults>) -> Options {
     let mut options = Options::new();
     // With room ahead, a write that finds no space is tried again without it: see `room_ahead.rs`.
-    options.sync(policy).buffer_size(BUFFER).room_ahead(0).seam(faults.clone());
+    options.sync_policy(policy).buffer_size(BUFFER).preallocate(0).seam(faults.clone());
     options
 }
 
@@ -126,7 +126,7 @@ fn run(policy: SyncPolicy, format: Format, inject: impl FnOnce(&Faults), marked:
     let (_dir, path) = place();
     let faults = Faults::new();
     let mut options = options(policy, &faults);
-    options.format(format);
+    options.new_file_format(format);
     let journal = options.open(&path).unwrap();
     inject(&faults);
     let mut expected = Vec::new();

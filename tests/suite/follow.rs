@@ -19,7 +19,7 @@ const AT_ONCE: Duration = Duration::ZERO;
 
 fn options(policy: SyncPolicy) -> Options {
     let mut options = Options::new();
-    options.sync(policy);
+    options.sync_policy(policy);
     options
 }
 
@@ -61,7 +61,7 @@ fn a_follower_gets_what_is_there_and_what_comes_and_the_end() {
         {
             for format in [Format::Sealed, Format::Reference] {
                 let (_dir, path) = place_in_memory();
-                let journal = options(policy).index(mode).format(format).open(path).unwrap();
+                let journal = options(policy).index(mode).new_file_format(format).open(path).unwrap();
                 append(&journal, 1..=5);
                 let mut follow = journal.follow(3);
                 assert_eq!(follow.next_index(), 3);

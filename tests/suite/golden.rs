@@ -69,7 +69,7 @@ impl Place {
     }
 
     fn open(&self, policy: SyncPolicy, format: Format) -> Journal {
-        Options::new().sync(policy).format(format).open(&self.path).expect("the journal")
+        Options::new().sync_policy(policy).new_file_format(format).open(&self.path).expect("the journal")
     }
 
     #[track_caller]
@@ -297,8 +297,11 @@ fn a_hand_built_journal_reads_back() {
     let crcs = [crc32(b"one"), crc32(b"two"), 0];
     assert_eq!(walked, [(1, 0, crcs[0], &b"one"[..]), (2, 19, crcs[1], b"two"), (3, 38, crcs[2], b"")]);
     for mode in [IndexMode::Full, IndexMode::Sparse(2), IndexMode::Scan] {
-        let journal =
-            Options::new().sync(SyncPolicy::OnDemand).index(mode).open(&place.path).expect("the journal");
+        let journal = Options::new()
+            .sync_policy(SyncPolicy::OnDemand)
+            .index(mode)
+            .open(&place.path)
+            .expect("the journal");
         assert_eq!(journal.format(), Format::Sealed);
         let records: Vec<_> = (1..=3).map(|n| journal.read(n).expect("a record")).collect();
         assert_eq!(records, [&b"one"[..], b"two", b""], "{mode:?}");

@@ -10,7 +10,7 @@ use wally::{Error, Journal, Options, SyncPolicy};
 
 fn options() -> Options {
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand);
+    options.sync_policy(SyncPolicy::OnDemand);
     options
 }
 

@@ -80,7 +80,13 @@ struct Settings {
 impl Settings {
     fn options(self) -> Options {
         let Self { mode, format, policy, buffer, room } = self;
-        Options::new().index(mode).format(format).sync(policy).buffer_size(buffer).room_ahead(room).clone()
+        Options::new()
+            .index(mode)
+            .new_file_format(format)
+            .sync_policy(policy)
+            .buffer_size(buffer)
+            .preallocate(room)
+            .clone()
     }
 }
 
@@ -219,7 +225,7 @@ impl Model {
     fn reopen(&mut self, end: impl FnOnce(Journal)) {
         // Something to hold the place meanwhile.
         let dir = common::fast_dir();
-        let other = Options::new().sync(SyncPolicy::OnDemand).open(dir.path().join("other")).unwrap();
+        let other = Options::new().sync_policy(SyncPolicy::OnDemand).open(dir.path().join("other")).unwrap();
         let closed = self.last();
         end(std::mem::replace(&mut self.journal, other));
         assert!(matches!(self.reader.status(), ReaderStatus::Closed));
@@ -233,7 +239,7 @@ impl Model {
         // The options ask for a format, but the file has one, unless nothing but zeros is in it.
         let mut options = self.settings.options();
         if self.records.iter().any(|record| !record.is_empty()) {
-            options.format(match self.settings.format {
+            options.new_file_format(match self.settings.format {
                 Format::Sealed => Format::Reference,
                 _ => Format::Sealed,
             });

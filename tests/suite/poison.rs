@@ -13,7 +13,7 @@ use wally::{Error, Format, IndexMode, Journal, Options, ReaderStatus, SyncPolicy
 
 fn options(policy: SyncPolicy, faults: &Arc<Faults>) -> Options {
     let mut options = Options::new();
-    options.sync(policy).buffer_size(4096).seam(faults.clone());
+    options.sync_policy(policy).buffer_size(4096).seam(faults.clone());
     options
 }
 
@@ -72,7 +72,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_what_is_durable_is_served() {
             let (_dir, path) = place();
             let faults = Faults::new();
             let mut options = options(SyncPolicy::OnDemand, &faults);
-            options.format(format).index(mode);
+            options.new_file_format(format).index(mode);
             let journal = options.open(&path).unwrap();
             let record = |n: u64| payload(n, 3000);
             for n in 1..=3 {

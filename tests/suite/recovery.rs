@@ -31,7 +31,7 @@ impl Case {
     }
 
     fn open(&self, policy: Recovery) -> wally::Result<Journal> {
-        Options::new().sync(SyncPolicy::OnDemand).recovery(policy).open(&self.path)
+        Options::new().sync_policy(SyncPolicy::OnDemand).recovery_policy(policy).open(&self.path)
     }
 
     #[track_caller]
@@ -267,14 +267,17 @@ fn row_10_only_one_who_asks_twice_gets_a_file_cut_that_is_no_journal() {
         (Format::Reference, Recovery::Strict),
     ] {
         let case = Case::new(&built);
-        let opened = Options::new().format(format).recovery(policy).open(&case.path);
+        let opened = Options::new().new_file_format(format).recovery_policy(policy).open(&case.path);
         assert!(matches!(opened, Err(Error::NotAJournal { .. })));
         case.untouched();
     }
     let case = Case::new(&built);
     let mut options = Options::new();
-    let journal =
-        options.format(Format::Reference).recovery(Recovery::FirstInvalid).open(&case.path).unwrap();
+    let journal = options
+        .new_file_format(Format::Reference)
+        .recovery_policy(Recovery::FirstInvalid)
+        .open(&case.path)
+        .unwrap();
     let report = journal.recovery();
     assert_eq!((report.verdict, report.cut_offset), (Verdict::DamageCut, Some(0)));
     assert_eq!(std::fs::read(report.quarantine.as_ref().unwrap()).unwrap(), built.0);
@@ -317,7 +320,7 @@ fn one_who_is_told_to_stop_has_changed_nothing() {
 /// What a program writes, with a sync after the first half.
 fn written(dir: &std::path::Path) -> (Vec<u8>, Vec<Vec<u8>>, u64) {
     let path = dir.join("written.wally");
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path).unwrap();
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).unwrap();
     let records: Vec<Vec<u8>> = (0..24usize).map(|n| vec![n as u8; n * 5 % 31]).collect();
     for record in &records[..12] {
         journal.append(record).unwrap();
@@ -385,7 +388,7 @@ fn every_index_mode_recovers_alike() {
         IndexMode::Scan,
     ] {
         let case = Case::new(&built);
-        let journal = Options::new().index(mode).sync(SyncPolicy::OnDemand).open(&case.path).unwrap();
+        let journal = Options::new().index(mode).sync_policy(SyncPolicy::OnDemand).open(&case.path).unwrap();
         assert_eq!(journal.append(b"next").unwrap(), 5001);
         for n in [1, 2, 4095, 4096, 4097, 5000] {
             assert_eq!(journal.read(n).unwrap(), ((n - 1) as u32).to_le_bytes(), "{mode:?}");
@@ -422,7 +425,7 @@ fn a_recovery_that_loses_power_is_finished_by_the_next() {
         let case = Case::new(built);
         let recorder = Recorder::new();
         let mut options = Options::new();
-        options.recovery(*policy).seam(recorder.clone());
+        options.recovery_policy(*policy).seam(recorder.clone());
         let expected = payloads(&options.open(&case.path).unwrap());
         assert_eq!(expected.len(), *records, "case {number}");
         let events = recorder.events();
@@ -435,7 +438,8 @@ fn a_recovery_that_loses_power_is_finished_by_the_next() {
                 let size = rng.next() as usize;
                 let bytes = disk.image(|_, n| sectors.below(n), |n| size % n);
                 std::fs::write(&image, &bytes).unwrap();
-                let again = Options::new().recovery(*policy).sync(SyncPolicy::OnDemand).open(&image);
+                let again =
+                    Options::new().recovery_policy(*policy).sync_policy(SyncPolicy::OnDemand).open(&image);
                 let again = again.unwrap_or_else(|error| panic!("case {number}, event {cut}: {error}"));
                 assert_eq!(payloads(&again), expected, "case {number}, event {cut}");
             }
@@ -528,7 +532,7 @@ fn whatever_the_file_all_ways_to_read_it_agree() {
             (State::Unsupported, Err(Error::UnsupportedFormat { .. })) => return case.untouched(),
             (state, opened) => panic!("seed {seed}: {state} but {opened:?}"),
         }
-        let again = Options::new().recovery(Recovery::Strict).open(&case.path);
+        let again = Options::new().recovery_policy(Recovery::Strict).open(&case.path);
         match again {
             Ok(again) => {
                 assert_eq!((again.last_index(), again.recovery().cut_bytes), { (inspection.last_index, 0) })

@@ -48,7 +48,7 @@ impl Fixture {
 
     fn options() -> Options {
         let mut options = Options::new();
-        options.sync(SyncPolicy::OnDemand);
+        options.sync_policy(SyncPolicy::OnDemand);
         options
     }
 
@@ -155,8 +155,12 @@ fn opening_and_closing_changes_no_byte_whatever_the_options_say() {
         for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
             for format in [Format::Sealed, Format::Reference] {
                 let mut options = Options::new();
-                let journal =
-                    options.sync(policy).format(format).quarantine(true).open(&fixture.path).expect(name);
+                let journal = options
+                    .sync_policy(policy)
+                    .new_file_format(format)
+                    .quarantine(true)
+                    .open(&fixture.path)
+                    .expect(name);
                 assert_eq!(journal.format(), Format::Reference);
                 journal.close().expect("a clean end");
                 fixture.is_untouched();
@@ -172,7 +176,7 @@ fn opening_and_closing_changes_no_byte_whatever_the_options_say() {
 fn an_append_continues_in_the_reference_format() {
     for name in NAMES {
         let fixture = Fixture::new(name);
-        let journal = Fixture::options().format(Format::Sealed).open(&fixture.path).expect(name);
+        let journal = Fixture::options().new_file_format(Format::Sealed).open(&fixture.path).expect(name);
         let next = fixture.listed.len() as u64 + 1;
         assert_eq!(journal.append(b"appended").expect("an append"), next);
         assert_eq!(journal.append_batch([b"x", b"y"]).expect("a batch"), next + 1..=next + 2);
@@ -199,8 +203,11 @@ fn the_same_records_written_here_are_the_same_bytes() {
         let fixture = Fixture::new(name);
         for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
             let path = fixture.folder.path().join(format!("{policy:?}.wally"));
-            let journal =
-                Options::new().sync(policy).format(Format::Reference).open(&path).expect("a new journal");
+            let journal = Options::new()
+                .sync_policy(policy)
+                .new_file_format(Format::Reference)
+                .open(&path)
+                .expect("a new journal");
             // A third one by one, a third as batches, a third from parts, in turn.
             for (turn, payloads) in fixture.payloads().chunks(5).enumerate() {
                 match turn % 3 {
@@ -232,7 +239,7 @@ fn cutting_back_and_appending_again_is_the_same_bytes() {
     let fixture = Fixture::new("truncated-then-appended");
     let payloads = fixture.payloads();
     let path = fixture.folder.path().join("again.wally");
-    let journal = Fixture::options().format(Format::Reference).open(&path).expect("a new journal");
+    let journal = Fixture::options().new_file_format(Format::Reference).open(&path).expect("a new journal");
     journal.append_batch(&payloads[..37]).expect("a batch");
     for at in 0..263 {
         journal.append(&vec![at as u8; at * 3]).expect("an append");
@@ -253,7 +260,8 @@ fn an_empty_journal_of_the_reference_is_a_journal_of_no_records() {
     assert_eq!((inspection.format, inspection.state), (None, State::Clean));
     fixture.is_untouched();
 
-    let journal = Fixture::options().format(Format::Reference).open(&fixture.path).expect("the journal");
+    let journal =
+        Fixture::options().new_file_format(Format::Reference).open(&fixture.path).expect("the journal");
     assert!(journal.is_empty());
     journal.close().expect("a clean end");
     fixture.is_untouched();

@@ -11,7 +11,7 @@ use wally::{Journal, Options, SyncPolicy};
 
 fn ten_records(path: &std::path::Path, faults: &Arc<Faults>) -> Journal {
     let options = &mut Options::new();
-    let journal = options.sync(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let journal = options.sync_policy(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
     for n in 0..10 {
         journal.append(&common::payload(n, 300)).unwrap();
     }
@@ -99,7 +99,8 @@ fn a_truncation_waits_for_the_sync_in_flight_and_what_follows_it_is_not_acknowle
     for round in 0..20 {
         let (_dir, path) = common::place_in_memory();
         let first = Arc::new(First::default());
-        let journal = Options::new().sync(SyncPolicy::OnDemand).seam(first.clone()).open(&path).unwrap();
+        let journal =
+            Options::new().sync_policy(SyncPolicy::OnDemand).seam(first.clone()).open(&path).unwrap();
         for n in 0..10 {
             journal.append(&common::payload(n, 300)).unwrap();
         }

@@ -326,7 +326,7 @@ fn stress(seed: u64, options: &Options, large: bool) {
 fn on_demand(mode: IndexMode) -> Options {
     let mut options = Options::new();
     // Readers hold much on purpose.
-    options.sync(SyncPolicy::OnDemand).index(mode).preserve_limit(u64::MAX);
+    options.sync_policy(SyncPolicy::OnDemand).index(mode).preserve_limit(u64::MAX);
     options
 }
 
@@ -342,11 +342,11 @@ fn readers_of_every_kind_see_whole_records_only_with_a_sparse_index_and_a_small_
 
 #[test]
 fn readers_of_every_kind_see_whole_records_only_without_an_index_in_the_reference_format() {
-    stress(300, on_demand(IndexMode::Scan).format(Format::Reference), false);
+    stress(300, on_demand(IndexMode::Scan).new_file_format(Format::Reference), false);
 }
 
 #[test]
 fn readers_of_every_kind_see_whole_records_only_when_every_append_is_durable() {
     // Room ahead is made and cut all the time.
-    stress(400, on_demand(IndexMode::Full).sync(SyncPolicy::Always).room_ahead(3000), false);
+    stress(400, on_demand(IndexMode::Full).sync_policy(SyncPolicy::Always).preallocate(3000), false);
 }

@@ -66,7 +66,8 @@ const LARGE: [usize; 5] = [17, 4096, 0, 5000, 40];
 fn written(format: Format, act: impl FnOnce(Journal) -> Option<Journal>) -> Vec<u8> {
     let dir = common::fast_dir();
     let path = dir.path().join("written");
-    let journal = Options::new().format(format).sync(SyncPolicy::OnDemand).open(&path).unwrap();
+    let journal =
+        Options::new().new_file_format(format).sync_policy(SyncPolicy::OnDemand).open(&path).unwrap();
     let open = act(journal);
     if let Some(journal) = &open {
         journal.flush().unwrap();
@@ -284,13 +285,13 @@ impl Bench {
         let path = self.place(file);
         let expected = oracle::open(file, found, asked, policy);
         let mut options = Options::new();
-        options.sync(SyncPolicy::OnDemand).buffer_size(4096).recovery(match policy {
+        options.sync_policy(SyncPolicy::OnDemand).buffer_size(4096).recovery_policy(match policy {
             Policy::TornTail => Recovery::TornTail,
             Policy::FirstInvalid => Recovery::FirstInvalid,
             Policy::Strict => Recovery::Strict,
         });
         if asked == Kind::Reference {
-            options.format(Format::Reference);
+            options.new_file_format(Format::Reference);
         }
         let opened = options.open(&path);
         let left = std::fs::read(&path).unwrap();
@@ -331,7 +332,10 @@ impl Bench {
         compared?;
         if let (Outcome::Opened { .. }, true) = (expected, self.reopen && !found.insisted) {
             // What recovery left is clean, and is that again; unless it takes someone who insists.
-            let again = Options::new().recovery(Recovery::Strict).format(options_format(asked)).open(&path);
+            let again = Options::new()
+                .recovery_policy(Recovery::Strict)
+                .new_file_format(options_format(asked))
+                .open(&path);
             let again = again.map_err(|error| format!("not clean after recovery: {error}"))?;
             compare_records(&again, found)?;
         }
@@ -712,7 +716,7 @@ fn forged_headers_do_not_make_opening_quadratic() {
         let cut = file.len() - reference.len();
         std::fs::write(&path, file).unwrap();
         let started = std::time::Instant::now();
-        let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path).unwrap();
+        let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).unwrap();
         println!("{name}: reference, cut in {:.2?}", started.elapsed());
         assert_eq!((journal.last_index(), journal.recovery().beyond.at_least), (1, true), "{name}");
         let kept = journal.recovery().quarantine.clone().unwrap();
@@ -721,7 +725,7 @@ fn forged_headers_do_not_make_opening_quadratic() {
     }
     // From the first byte on.
     std::fs::write(&path, forged(&oracle::header(0, all(0), 1, 2), len, all, Kind::Sealed)).unwrap();
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path).unwrap();
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).unwrap();
     assert_eq!(journal.last_index(), 0);
 }
 
@@ -743,7 +747,7 @@ fn forged_headers_do_not_hide_a_short_whole_record() {
         }
         other => panic!("{other:?}"),
     }
-    let journal = Options::new().recovery(Recovery::FirstInvalid).open(&path).unwrap();
+    let journal = Options::new().recovery_policy(Recovery::FirstInvalid).open(&path).unwrap();
     let kept = std::fs::read(journal.recovery().quarantine.as_ref().unwrap()).unwrap();
     assert_eq!(kept, file[front.len()..]);
 }

@@ -27,7 +27,7 @@ fn follow(file: &Path, options: &[&str]) -> Running {
 }
 
 fn open(path: &Path) -> Journal {
-    Options::new().sync(SyncPolicy::Always).open(path).expect("open")
+    Options::new().sync_policy(SyncPolicy::Always).open(path).expect("open")
 }
 
 fn append(journal: &Journal, from: u64, to: u64, what: &str) {
@@ -123,7 +123,7 @@ fn what_cannot_be_asked_for_is_refused() {
 fn what_a_writer_appends_is_printed_as_it_becomes_visible() {
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         let (_dir, path) = place();
-        let journal = Options::new().sync(policy).open(&path).expect("open");
+        let journal = Options::new().sync_policy(policy).open(&path).expect("open");
         append(&journal, 1, 12, "record");
         journal.flush().expect("flush");
         let mut tail = follow(&path, &[]);
@@ -176,7 +176,7 @@ fn an_empty_file_may_become_a_journal_of_either_format() {
         let (_dir, path) = place();
         fs::write(&path, b"").expect("write");
         let mut tail = follow(&path, &[]);
-        let journal = Options::new().format(format).open(&path).expect("nobody else has locked it");
+        let journal = Options::new().new_file_format(format).open(&path).expect("nobody else has locked it");
         append(&journal, 1, 3, "record");
         assert_eq!(tail.lines(3), lines(1, 3, "record"));
         append(&journal, 4, 4, "record");
@@ -256,7 +256,7 @@ fn a_torn_tail_that_the_next_writer_cuts_is_replaced() {
 fn a_truncation_is_told_and_what_takes_its_place_is_printed() {
     for format in [Format::Sealed, Format::Reference] {
         let (_dir, path) = place();
-        let journal = Options::new().format(format).open(&path).expect("open");
+        let journal = Options::new().new_file_format(format).open(&path).expect("open");
         append(&journal, 1, 9, "old");
         let mut tail = follow(&path, &["--from", "1"]);
         assert_eq!(tail.lines(9), lines(1, 9, "old"));
@@ -422,7 +422,7 @@ fn room_ahead_is_not_read_again_with_each_record_that_takes_of_it() {
 #[cfg(target_os = "linux")]
 fn what_was_read_is_not_read_again() {
     let (_dir, path) = place();
-    let journal = Options::new().sync(SyncPolicy::OnDemand).open(&path).expect("open");
+    let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).expect("open");
     for _ in 0..256 {
         journal.append(&[b'x'; 128 << 10]).expect("append");
     }

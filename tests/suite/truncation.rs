@@ -24,7 +24,7 @@ const ENOSPC: i32 = 28;
 
 fn on_demand() -> Options {
     let mut options = Options::new();
-    options.sync(SyncPolicy::OnDemand);
+    options.sync_policy(SyncPolicy::OnDemand);
     options
 }
 
@@ -63,7 +63,7 @@ fn truncating_to_any_record_keeps_exactly_the_records_up_to_it() {
         for n in 0..=9 {
             let path = dir.path().join(format!("{format:?}-{mode:?}-{n}"));
             let mut options = on_demand();
-            options.format(format).index(mode);
+            options.new_file_format(format).index(mode);
             let journal = options.open(&path).unwrap();
             let mut records = Vec::new();
             fill(&journal, 0, 9, &mut records);
@@ -105,7 +105,7 @@ fn a_cleared_journal_begins_at_one_again_as_often_as_it_is_cleared() {
     for format in FORMATS {
         let (_dir, path) = place();
         let mut options = on_demand();
-        options.format(format);
+        options.new_file_format(format);
         for generation in 0..3 {
             let journal = options.open(&path).unwrap();
             let mut records = Vec::new();
@@ -204,7 +204,7 @@ fn a_cut_inside_a_batch_takes_the_last_kept_record_out_of_it() {
 fn borrows_of_removed_records_on_the_same_thread_do_not_hold_a_truncation_back() {
     for (format, mode) in FORMATS.into_iter().flat_map(|f| MODES.into_iter().map(move |m| (f, m))) {
         let (_dir, path) = place();
-        let journal = on_demand().format(format).index(mode).open(&path).unwrap();
+        let journal = on_demand().new_file_format(format).index(mode).open(&path).unwrap();
         let mut records = Vec::new();
         fill(&journal, 0, 50, &mut records);
         journal.flush().unwrap();
@@ -278,7 +278,7 @@ fn cuts_around_page_boundaries_leave_lent_pages_as_they_were() {
 fn many_old_snapshots_keep_their_bytes_through_truncations_of_every_depth() {
     for (format, mode) in [(Format::Sealed, IndexMode::Full), (Format::Reference, IndexMode::Sparse(7))] {
         let (_dir, path) = place();
-        let options = on_demand().format(format).index(mode).clone();
+        let options = on_demand().new_file_format(format).index(mode).clone();
         let journal = options.open(&path).unwrap();
         let mut rng = Rng::new(11);
         // Of each record its generation and length; the bytes follow from these.
@@ -335,7 +335,7 @@ fn many_old_snapshots_keep_their_bytes_through_truncations_of_every_depth() {
 fn beyond_the_preserve_limit_readers_are_left_alone_and_nothing_is_changed() {
     for format in FORMATS {
         let (_dir, path) = place();
-        let options = on_demand().format(format).preserve_limit(2 * page()).clone();
+        let options = on_demand().new_file_format(format).preserve_limit(2 * page()).clone();
         let journal = options.open(&path).unwrap();
         let mut records = Vec::new();
         append_to(&journal, 0, 100, &mut records);
@@ -374,7 +374,7 @@ fn if_lent_pages_cannot_be_preserved_nothing_is_changed() {
     for (format, mode) in FORMATS.into_iter().flat_map(|f| MODES.into_iter().map(move |m| (f, m))) {
         let (_dir, path) = place();
         let script = Script::new();
-        let options = on_demand().format(format).index(mode).clone();
+        let options = on_demand().new_file_format(format).index(mode).clone();
         let journal = options.clone().seam(script.clone()).open(&path).unwrap();
         let mut records = Vec::new();
         for at in 1..=10 {
@@ -436,7 +436,7 @@ impl Scene {
     fn new(format: Format) -> Self {
         let (dir, path) = place();
         let script = Script::new();
-        let options = on_demand().format(format).clone();
+        let options = on_demand().new_file_format(format).clone();
         let journal = options.clone().seam(script.clone()).open(&path).unwrap();
         let mut records = Vec::new();
         fill(&journal, 0, 2, &mut records);
@@ -753,7 +753,7 @@ fn a_removed_record_never_comes_back_at_a_reopen() {
         FORMATS.into_iter().flat_map(|f| [SyncPolicy::OnDemand, SyncPolicy::Always].map(|p| (f, p)))
     {
         let (_dir, path) = place();
-        let options = on_demand().format(format).sync(policy).clone();
+        let options = on_demand().new_file_format(format).sync_policy(policy).clone();
         let mut rng = Rng::new(3);
         let mut records = Vec::new();
         for generation in 0..6 {

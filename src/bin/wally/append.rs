@@ -100,7 +100,7 @@ impl Append {
             FormatName::Reference => Format::Reference,
         };
         let mut options = Options::new();
-        options.format(format).sync(self.sync).index(IndexMode::sparse());
+        options.new_file_format(format).sync_policy(self.sync).index(IndexMode::sparse());
         let meter = progress::of_opening(&mut options);
         let journal = options.open(&self.file)?;
         drop(meter);

@@ -86,7 +86,8 @@ impl Repair {
             return Ok(0);
         }
 
-        let journal = open(&self.file, Options::new().recovery(Recovery::FirstInvalid).quarantine(true))?;
+        let journal =
+            open(&self.file, Options::new().recovery_policy(Recovery::FirstInvalid).quarantine(true))?;
         let cut = outcome::what_was_cut(&journal);
         let left = journal.recovery().records;
         outcome::close(journal, Ok(()))?;
@@ -109,7 +110,7 @@ fn plan(found: &Inspection, dry_run: bool) -> String {
 
 /// Opens a journal that must exist, to make it shorter.
 fn open(path: &Path, options: &mut Options) -> Result<Journal, Failure> {
-    options.create(false).sync(SyncPolicy::OnDemand).index(IndexMode::sparse());
+    options.create(false).sync_policy(SyncPolicy::OnDemand).index(IndexMode::sparse());
     let _meter = progress::of_opening(options);
     Ok(options.open(path)?)
 }

@@ -195,7 +195,7 @@ impl Ground {
 
     /// A new journal, whose file goes with it.
     fn new_journal(&self, sync: SyncPolicy) -> Result<Journal> {
-        Options::new().sync(sync).delete_on_close(true).open(self.folder.join("append.wally"))
+        Options::new().sync_policy(sync).delete_on_close(true).open(self.folder.join("append.wally"))
     }
 
     fn append(&self, len: usize, slice: Slice<'_>) -> Result<Sample> {
@@ -294,7 +294,7 @@ impl Ground {
 }
 
 fn open(path: &Path) -> Result<Journal> {
-    Options::new().sync(SyncPolicy::OnDemand).open(path)
+    Options::new().sync_policy(SyncPolicy::OnDemand).open(path)
 }
 
 /// Runs `work` on so many threads, each with a number of its own; what they did together, and in what time.

@@ -43,7 +43,7 @@ impl Subject for Wally {
             Durability::OnClose => SyncPolicy::OnDemand,
             Durability::EachAppend => SyncPolicy::Always,
         };
-        Ok(Self(Options::new().sync(policy).open(dir.join("journal.wally"))?))
+        Ok(Self(Options::new().sync_policy(policy).open(dir.join("journal.wally"))?))
     }
 
     fn append(&self, _lane: usize, payload: &[u8]) -> Fallible {

@@ -19,7 +19,7 @@ const INTERVAL: SyncPolicy = SyncPolicy::Interval(Duration::from_secs(1 << 20));
 
 fn options(policy: SyncPolicy) -> Options {
     let mut options = Options::new();
-    options.sync(policy).buffer_size(4096);
+    options.sync_policy(policy).buffer_size(4096);
     options
 }
 
@@ -70,16 +70,16 @@ fn zeros_follow_the_records_of_a_sealed_journal_under_always_and_interval() {
     ] {
         let (_dir, path) = place();
         let mut options = options(policy);
-        options.format(format);
+        options.new_file_format(format);
         if let Some(bytes) = room {
-            options.room_ahead(bytes);
+            options.preallocate(bytes);
         }
         let journal = open(&options, &path);
         assert!(len(&journal) <= 16, "no room before there is something to sync");
         journal.append(b"one").unwrap();
         journal.sync().unwrap();
         assert_eq!(zeros(&journal), expected, "{policy:?} {format:?} {room:?}");
-        assert_eq!(journal.stats().room_ahead_bytes, expected);
+        assert_eq!(journal.stats().preallocated_bytes, expected);
     }
 }
 
@@ -100,7 +100,7 @@ fn zeros_are_written_before_the_sync_that_pays_for_them_and_only_when_the_room_i
     for policy in [SyncPolicy::Always, INTERVAL] {
         let (_dir, path) = place();
         let faults = Faults::new();
-        let journal = open(options(policy).room_ahead(1000).seam(faults.clone()), &path);
+        let journal = open(options(policy).preallocate(1000).seam(faults.clone()), &path);
         let mut rounds = Vec::new();
         for salt in 0..16 {
             faults.take();
@@ -166,7 +166,7 @@ fn a_cut_takes_the_room_off_and_later_there_is_room_again() {
         assert!(zeros(&journal) > 0);
         journal.truncate_back(keep).unwrap();
         assert_marked(&path, end);
-        assert_eq!(journal.stats().room_ahead_bytes, 0);
+        assert_eq!(journal.stats().preallocated_bytes, 0);
         journal.append(&payload(keep, 84)).unwrap();
         assert_eq!(zeros(&journal), STEP);
     }
@@ -195,7 +195,7 @@ fn a_crash_leaves_zeros_that_are_clean_and_cut_quietly() {
     journal.append_batch(["one", "two"]).unwrap();
     let copy = path.with_extension("copy");
     std::fs::copy(&path, &copy).unwrap();
-    let again = Options::new().quarantine(true).recovery(wally::Recovery::Strict).open(&copy).unwrap();
+    let again = Options::new().quarantine(true).recovery_policy(wally::Recovery::Strict).open(&copy).unwrap();
     let report = again.recovery();
     assert_eq!((report.verdict, report.records, report.bytes), (Verdict::Clean, 2, 38));
     assert_eq!((report.cut_offset, &report.quarantine), (None, &None));
@@ -275,7 +275,7 @@ fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
                 journal.flush().unwrap();
             }
             assert_eq!((journal.committed_index(), journal.durable_index()), (40, 0));
-            assert_eq!(journal.stats().room_ahead_bytes, 0);
+            assert_eq!(journal.stats().preallocated_bytes, 0);
             gate.release();
             syncing.join().unwrap().unwrap();
         });
@@ -293,7 +293,7 @@ fn zeros_never_take_the_place_of_what_other_threads_write() {
     // Not in memory: it is the file system that keeps them apart.
     let (_dir, path) = common::place();
     // Little room, so that it is made all the time, and records that go out directly and from the buffer.
-    let journal = options(SyncPolicy::Always).room_ahead(20_000).open(&path).unwrap();
+    let journal = options(SyncPolicy::Always).preallocate(20_000).open(&path).unwrap();
     let content = |salt: u64| payload(salt, [30, 5000, 700, 9000][salt as usize % 4]);
     let mut indexes = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -320,7 +320,7 @@ fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_ever
         for partly in [false, true] {
             let (_dir, path) = place();
             let faults = Faults::new();
-            let journal = open(options(SyncPolicy::Always).room_ahead(largest).seam(faults.clone()), &path);
+            let journal = open(options(SyncPolicy::Always).preallocate(largest).seam(faults.clone()), &path);
             let (mut flip, mut tried) = (false, 0);
             let counted = Arc::new(Mutex::new(0));
             let count = counted.clone();
@@ -340,7 +340,7 @@ fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_ever
             for (n, bytes) in (1..).zip(&expected) {
                 assert_eq!(journal.append(bytes).unwrap(), n);
                 assert_eq!(journal.durable_index(), n);
-                assert_eq!((zeros(&journal), journal.stats().room_ahead_bytes), (0, 0));
+                assert_eq!((zeros(&journal), journal.stats().preallocated_bytes), (0, 0));
             }
             let tried = *counted.lock().unwrap();
             assert!(attempts.contains(&tried), "{tried} attempts in steps of {largest}");
