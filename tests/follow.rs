@@ -47,7 +47,7 @@ fn writes_records(kind: &Kind) -> bool {
 #[track_caller]
 fn truncated<T>(result: Result<T>) -> u64 {
     match result {
-        Err(Error::Truncated { last }) => last,
+        Err(Error::Truncated { last, .. }) => last,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a truncation goes before everything else"),
     }
@@ -132,7 +132,7 @@ fn what_will_never_be_there_is_not_waited_for() {
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     append(&journal, 1..=3);
     let mut reader = journal.reader();
-    assert!(matches!(reader.wait_for(0, NEVER), Err(Error::OutOfRange { index: 0, first: 1, last: 3 })));
+    assert!(matches!(reader.wait_for(0, NEVER), Err(Error::OutOfRange { index: 0, first: 1, last: 3, .. })));
     journal.close().unwrap();
     assert!(reader.wait_for(3, NEVER).unwrap());
     assert!(matches!(reader.wait_for(4, NEVER), Err(Error::Closed)));
