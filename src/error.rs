@@ -123,8 +123,8 @@ pub enum Error {
         what: String,
     },
     /// The journal is open for writing, in this process or another, or it was closed and a
-    /// [`Reader`](crate::Reader), [`Snapshot`](crate::Snapshot), [`RecordRef`](crate::RecordRef) or
-    /// [`Follow`](crate::Follow) of it is still alive.
+    /// [`Reader`](crate::Reader), [`Snapshot`](crate::Snapshot), [`RecordRef`](crate::RecordRef), or
+    /// [`Follow`](crate::Follow) that has not come to its end, is still alive.
     #[error(
         "{} is locked: it is open for writing in this or another process, or a reader of a journal that was closed \
          is still alive in it", path.display()

@@ -588,6 +588,46 @@ fn a_follower_can_be_sent_and_outlives_its_journal() {
     sent_future(waiting);
 }
 
+#[test]
+fn a_follower_that_has_told_its_end_keeps_no_lock() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(&path).unwrap();
+    append(&journal, 1..=1);
+    let mut followers = [journal.follow(1), journal.follow(1).durable(), journal.follow(2)];
+    journal.close().unwrap();
+    for follow in &mut followers {
+        assert!(matches!(Journal::open(&path), Err(Error::Locked { .. })), "not every end was told");
+        while let Some(record) = follow.next() {
+            assert!(record.is_ok() || matches!(record, Err(Error::Closed)));
+        }
+    }
+    let journal = Journal::open(&path).expect("nobody keeps the file locked");
+    append(&journal, 2..=2);
+    for follow in &mut followers {
+        assert!(follow.next().is_none());
+        assert!(matches!(follow.try_next(), Err(Error::Closed)), "the same error each time");
+        assert_eq!(follow.next_index(), 2);
+    }
+
+    // A poisoned one, in a task.
+    let (_dir, path) = place_in_memory();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(&path).unwrap();
+    append(&journal, 1..=1);
+    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    let mut follow = journal.follow(2);
+    journal.sync().unwrap_err();
+    let poisoned =
+        |told| matches!(told, Err(Error::Poisoned { first, .. }) if first.to_string().contains("sync"));
+    while let Some(told) = pollster::block_on(follow.next_async()) {
+        assert!(poisoned(told.map(|_| ())) || follow.next_index() == 1);
+    }
+    drop(journal);
+    assert!(Journal::open(&path).is_ok(), "nobody keeps the file locked");
+    assert!(poisoned(follow.next_before(Instant::now()).map(|_| ())));
+    assert!(pollster::block_on(follow.next_async()).is_none());
+}
+
 fn sent_future(future: impl Future + Send) {
     drop(future);
 }
