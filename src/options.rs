@@ -214,7 +214,14 @@ impl Options {
     }
 
     /// How many bytes beyond a cut a truncation copies for readers that still hold them, before it refuses with
-    /// [`Error::ReadersActive`](crate::Error::ReadersActive). Default: 256 MiB.
+    /// [`Error::ReadersActive`](crate::Error::ReadersActive). Default: 256 MiB. With 0 nothing is copied, and every
+    /// truncation that would have to is refused.
+    ///
+    /// The copies are memory of this process, one for each view that is held, until the readers that hold it let go.
+    /// What earlier truncations copied does not count. Where the system has no room for a copy the truncation is
+    /// refused as well, with one exception: in a memory cgroup, as a container has it, Linux refuses nothing. A copy that
+    /// goes beyond `memory.max` calls the OOM killer, which ends this process or another of the cgroup. There, set a
+    /// limit that fits into what the cgroup leaves free.
     pub fn preserve_limit(&mut self, bytes: u64) -> &mut Self {
         self.preserve_limit = bytes;
         self
