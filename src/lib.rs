@@ -118,7 +118,7 @@ mod quarantine;
 mod reader;
 mod recovery;
 mod scan;
-#[cfg(feature = "seam")]
+#[cfg(feature = "__seam")]
 #[doc(hidden)]
 pub mod seam;
 mod seamed;

@@ -124,7 +124,7 @@ pub struct Options {
     pub(crate) preserve_limit: u64,
     pub(crate) room_ahead: u64,
     pub(crate) on_progress: Option<OnProgress>,
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     pub(crate) seam: Option<Arc<dyn crate::seam::Seam>>,
 }
 
@@ -143,7 +143,7 @@ impl Default for Options {
             preserve_limit: 256 << 20,
             room_ahead: 512 << 10,
             on_progress: None,
-            #[cfg(feature = "seam")]
+            #[cfg(feature = "__seam")]
             seam: None,
         }
     }
@@ -265,7 +265,7 @@ impl Options {
         self
     }
 
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     #[doc(hidden)]
     pub fn seam(&mut self, seam: Arc<dyn crate::seam::Seam>) -> &mut Self {
         self.seam = Some(seam);

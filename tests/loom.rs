@@ -66,7 +66,7 @@ mod index;
 mod options;
 #[path = "../src/publish.rs"]
 mod publish;
-#[cfg(feature = "seam")]
+#[cfg(feature = "__seam")]
 #[path = "../src/seam.rs"]
 mod seam;
 #[path = "../src/snapshot.rs"]

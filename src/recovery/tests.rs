@@ -557,7 +557,7 @@ fn a_walk_waits_for_a_writer() {
     assert_eq!(entries.unwrap().len(), 4);
 }
 
-#[cfg(feature = "seam")]
+#[cfg(feature = "__seam")]
 mod seams {
     use super::*;
     use crate::seam::{Op, Role, Seam, Verdict as Answer};
