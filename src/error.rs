@@ -32,6 +32,15 @@ impl std::fmt::Display for Beyond {
     }
 }
 
+/// What was found beyond, if it was looked for, as it is said after the place of the damage.
+pub(crate) struct After<'a>(pub(crate) &'a Option<Beyond>);
+
+impl std::fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |beyond| write!(f, "; {beyond}"))
+    }
+}
+
 /// Everything that a journal reports as an error.
 ///
 /// It converts into [`io::Error`], so that `?` works in functions that return [`io::Result`].
@@ -41,21 +50,38 @@ impl std::fmt::Display for Beyond {
 /// let error = std::io::Error::from(error);
 /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 /// ```
+///
+/// Its words are whole: what the system said and the first failure of a poisoned journal are in them, so that
+/// `eprintln!("{error}")` and a log that goes no further lose no cause. What an error prints it must not return from
+/// [`source`](std::error::Error::source) as well, or reporters that go through the sources print it twice; so that is
+/// `None`. The causes are fields: match on them, as on [`Io`](Self::Io).
+///
+/// ```
+/// let error = wally::Walk::open("/no/such/journal").err().unwrap();
+/// assert_eq!(error.to_string(), "open /no/such/journal: No such file or directory (os error 2)");
+/// let wally::Error::Io { source, .. } = error else { panic!("{error}") };
+/// assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+/// ```
+///
+/// Variants can get more fields: match on them with `..`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something.
     #[error("{op} {}: {source}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was attempted, as a verb: "open", "write", "sync".
         op: &'static str,
         /// The file it was attempted on.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        // Raw, or `thiserror` would return it from `source()`.
+        r#source: io::Error,
     },
     /// No record has this index. Converts into [`io::ErrorKind::UnexpectedEof`].
     #[error("index {index} is out of range: the journal holds {first}..={last}")]
+    #[non_exhaustive]
     OutOfRange {
         /// The index asked for.
         index: u64,
@@ -66,7 +92,8 @@ pub enum Error {
     },
     /// Bytes that were durable are damaged, or [`Recovery::Strict`](crate::Recovery::Strict) met a torn tail, or
     /// a record read with its checksum checked does not match it. At open the file is left untouched.
-    #[error("{} is damaged at offset {offset}, in the place of record {index}; {beyond}", path.display())]
+    #[error("{} is damaged at offset {offset}, in the place of record {index}{}", path.display(), After(beyond))]
+    #[non_exhaustive]
     Corrupt {
         /// The journal.
         path: PathBuf,
@@ -74,11 +101,13 @@ pub enum Error {
         offset: u64,
         /// The index that the record there would have.
         index: u64,
-        /// What was found behind the damage.
-        beyond: Beyond,
+        /// What was found behind the damage; `None` if nothing was looked for there, as by a call that reads one
+        /// record.
+        beyond: Option<Beyond>,
     },
     /// The file is not empty and nothing in it says that it is a journal. It is left untouched.
     #[error("{} is not a journal", path.display())]
+    #[non_exhaustive]
     NotAJournal {
         /// The file.
         path: PathBuf,
@@ -86,18 +115,21 @@ pub enum Error {
     /// A newer version of the format wrote this, or the operation does not exist in the file's format.
     /// The file is left untouched.
     #[error("{}: unsupported format: {what}", path.display())]
+    #[non_exhaustive]
     UnsupportedFormat {
         /// The journal.
         path: PathBuf,
         /// What is not supported, and where.
         what: String,
     },
-    /// Another writer has the journal open, in this process or another, or a `Reader`, `Snapshot` or
-    /// `RecordRef` of an earlier handle is still alive.
+    /// The journal is open for writing, in this process or another, or it was closed and a
+    /// [`Reader`](crate::Reader), [`Snapshot`](crate::Snapshot), [`RecordRef`](crate::RecordRef), or
+    /// [`Follow`](crate::Follow) that has not come to its end, is still alive.
     #[error(
-        "{} is locked: another writer has it open, or a Reader, Snapshot or RecordRef of a closed handle is \
-         still alive", path.display()
+        "{} is locked: it is open for writing in this or another process, or a reader of a journal that was closed \
+         is still alive in it", path.display()
     )]
+    #[non_exhaustive]
     Locked {
         /// The journal.
         path: PathBuf,
@@ -105,6 +137,7 @@ pub enum Error {
     /// The payload is longer than [`Options::max_record_len`](crate::Options::max_record_len), or does not fit
     /// into a file at all.
     #[error("a record of {len} bytes is too large: the limit is {max}")]
+    #[non_exhaustive]
     RecordTooLarge {
         /// The payload's length in bytes.
         len: u64,
@@ -114,6 +147,7 @@ pub enum Error {
     /// An earlier failure made this handle useless for everything but reading what is durable. Close it and open
     /// the journal again.
     #[error("the journal is poisoned by an earlier failure, reopen it: {first}")]
+    #[non_exhaustive]
     Poisoned {
         /// The first failure.
         first: Arc<Error>,
@@ -124,6 +158,7 @@ pub enum Error {
     /// Records were removed since the reader or follower that is told this waited last. It is told once; its next call
     /// goes on with what is in their place.
     #[error("the journal was truncated: the records after {last} were removed")]
+    #[non_exhaustive]
     Truncated {
         /// The last record that the deepest of these truncations has kept; 0 if the journal was cleared.
         last: u64,
@@ -131,6 +166,7 @@ pub enum Error {
     /// A truncation would have to preserve more for the readers that hold older views than
     /// [`Options::preserve_limit`](crate::Options::preserve_limit) or the system allows. Nothing was changed.
     #[error("readers hold {held_bytes} bytes beyond the cut, which cannot be preserved: {why}")]
+    #[non_exhaustive]
     ReadersActive {
         /// Bytes beyond the cut that older views hold.
         held_bytes: u64,
@@ -150,7 +186,7 @@ impl Error {
 
     /// Record `index`, of which only the bytes at `offset` were looked at, is not what it was when it was written.
     pub(crate) fn corrupt(path: &Path, offset: u64, index: u64) -> Self {
-        Self::Corrupt { path: path.to_owned(), offset, index, beyond: Beyond::default() }
+        Self::Corrupt { path: path.to_owned(), offset, index, beyond: None }
     }
 
     /// The same error for another waiter: [`io::Error`] is not `Clone`, so it is built again from its code.
@@ -219,6 +255,70 @@ mod tests {
         let error = io::Error::from(Error::OutOfRange { index: 4, first: 1, last: 3 });
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(error.to_string(), "index 4 is out of range: the journal holds 1..=3");
+    }
+
+    /// One of each variant, with what its words have to say of its cause.
+    fn one_of_each() -> Vec<(Error, &'static str)> {
+        let path = || PathBuf::from("/j");
+        let io = || Error::io("sync", Path::new("/j"), io::Error::from_raw_os_error(5));
+        let cause = "os error 5";
+        let all = vec![
+            (io(), cause),
+            (Error::OutOfRange { index: 4, first: 1, last: 3 }, "index 4"),
+            (Error::corrupt(Path::new("/j"), 17, 2), "record 2"),
+            (Error::NotAJournal { path: path() }, "/j"),
+            (
+                Error::UnsupportedFormat { path: path(), what: "a newer version".to_owned() },
+                "a newer version",
+            ),
+            (Error::Locked { path: path() }, "/j"),
+            (Error::RecordTooLarge { len: 11, max: 10 }, "11 bytes"),
+            (Error::Poisoned { first: Arc::new(io()) }, cause),
+            (Error::Closed, "closed"),
+            (Error::Truncated { last: 3 }, "after 3"),
+            (Error::ReadersActive { held_bytes: 7, why: io().to_string() }, cause),
+            (Error::Stopped, "stopped"),
+        ];
+        for (error, _) in &all {
+            // Does not compile with a variant that is not here: then give the list one of it.
+            match error {
+                Error::Io { .. } | Error::OutOfRange { .. } | Error::Corrupt { .. } => {}
+                Error::NotAJournal { .. } | Error::UnsupportedFormat { .. } | Error::Locked { .. } => {}
+                Error::RecordTooLarge { .. } | Error::Poisoned { .. } | Error::Closed => {}
+                Error::Truncated { .. } | Error::ReadersActive { .. } | Error::Stopped => {}
+            }
+        }
+        let kinds = all.iter().map(|(error, _)| std::mem::discriminant(error));
+        assert_eq!(kinds.collect::<std::collections::HashSet<_>>().len(), 12, "one of each");
+        all
+    }
+
+    #[test]
+    fn every_error_says_its_cause_once_through_whatever_reports_it() {
+        for (error, cause) in one_of_each() {
+            let alone = error.to_string();
+            assert_eq!(alone.matches(cause).count(), 1, "{alone}");
+            let errors: [Box<dyn std::error::Error>; 3] =
+                [Box::new(error.again()), Box::new(io::Error::from(error.again())), Box::new(error)];
+            for error in &errors {
+                // As `{:#}` of anyhow, and as the standard library's reporter.
+                let links = std::iter::successors(Some(&**error), |error| error.source());
+                let chain = links.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                assert_eq!(chain, alone);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_looked_for_is_not_said() {
+        let error = |beyond| Error::Corrupt { path: "/j".into(), offset: 17, index: 2, beyond };
+        let place = "/j is damaged at offset 17, in the place of record 2";
+        assert_eq!(error(None).to_string(), place);
+        let none = error(Some(Beyond::default())).to_string();
+        assert_eq!(none, format!("{place}; 0 whole records lie beyond it"));
+        let some = error(Some(Beyond { records: 3, at_least: true, proof: Some(40) })).to_string();
+        let proof = "the one at offset 40 proves that what is damaged was durable";
+        assert_eq!(some, format!("{place}; at least 3 whole records lie beyond it; {proof}"));
     }
 
     #[test]

@@ -355,8 +355,9 @@ impl Journal {
         self.log.stats()
     }
 
-    /// Makes everything durable, marks the end of the file, and gives the lock up, or leaves that to the last reader
-    /// that still holds a view. Without room for the mark the journal is closed all the same: its records are durable,
+    /// Makes everything durable, marks the end of the file, and gives the lock up, or leaves that to the last
+    /// [`Reader`], [`Snapshot`], [`RecordRef`] or [`Follow`] of this journal. Each of them keeps the file locked until
+    /// it is dropped, whether or not it holds a view; a `Follow` only until its end was told. Without room for the mark the journal is closed all the same: its records are durable,
     /// but the last of them are less protected against being taken for a torn tail if they are damaged later.
     ///
     /// # Errors

@@ -73,8 +73,8 @@
 //! * **A local file system.** One that shows no stale blocks after a crash (ext4 `data=ordered`, XFS, btrfs, ZFS,
 //!   APFS), on media that write a 512-byte sector whole or not at all. Network file systems keep neither the lock nor
 //!   the coherence of map and descriptor that this crate rests on.
-//! * **Readers hold the lock.** It is given up when the last map goes: after `close`, a reopen is [`Error::Locked`] for
-//!   as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives.
+//! * **Readers hold the lock.** It is given up when the last of them goes: after `close`, a reopen is [`Error::Locked`]
+//!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not come to its end.
 //! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Whoever chooses payloads and meets a torn
 //!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined.
 //! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
@@ -102,7 +102,7 @@ mod journal;
 mod options;
 mod read;
 mod recover;
-#[cfg(feature = "seam")]
+#[cfg(feature = "__seam")]
 #[doc(hidden)]
 pub mod seam;
 mod sync;

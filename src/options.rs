@@ -124,7 +124,7 @@ pub struct Options {
     pub(crate) preserve_limit: u64,
     pub(crate) preallocate: u64,
     pub(crate) on_progress: Option<OnProgress>,
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     pub(crate) seam: Option<Arc<dyn crate::seam::Seam>>,
 }
 
@@ -143,7 +143,7 @@ impl Default for Options {
             preserve_limit: 256 << 20,
             preallocate: 512 << 10,
             on_progress: None,
-            #[cfg(feature = "seam")]
+            #[cfg(feature = "__seam")]
             seam: None,
         }
     }
@@ -214,7 +214,14 @@ impl Options {
     }
 
     /// How many bytes beyond a cut a truncation copies for readers that still hold them, before it refuses with
-    /// [`Error::ReadersActive`](crate::Error::ReadersActive). Default: 256 MiB.
+    /// [`Error::ReadersActive`](crate::Error::ReadersActive). Default: 256 MiB. With 0 nothing is copied, and every
+    /// truncation that would have to is refused.
+    ///
+    /// The copies are memory of this process, one for each view that is held, until the readers that hold it let go.
+    /// What earlier truncations copied does not count. Where the system has no room for a copy the truncation is
+    /// refused as well, with one exception: in a memory cgroup, as a container has it, Linux refuses nothing. A copy that
+    /// goes beyond `memory.max` calls the OOM killer, which ends this process or another of the cgroup. There, set a
+    /// limit that fits into what the cgroup leaves free.
     pub fn preserve_limit(&mut self, bytes: u64) -> &mut Self {
         self.preserve_limit = bytes;
         self
@@ -258,7 +265,7 @@ impl Options {
         self
     }
 
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     #[doc(hidden)]
     pub fn seam(&mut self, seam: Arc<dyn crate::seam::Seam>) -> &mut Self {
         self.seam = Some(seam);

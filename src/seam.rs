@@ -1,5 +1,5 @@
 //! The fault seam: where this crate's own tests see, delay and refuse what a journal asks of the system. Exists
-//! only with the feature `seam`, which is no part of the public API and carries no promise.
+//! only with the feature `__seam`, which is no part of the public API and carries no promise.
 #![allow(missing_docs)]
 
 use std::io::IoSlice;

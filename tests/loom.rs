@@ -60,7 +60,7 @@ mod group_commit;
 mod index;
 #[path = "../src/options.rs"]
 mod options;
-#[cfg(feature = "seam")]
+#[cfg(feature = "__seam")]
 #[path = "../src/seam.rs"]
 mod seam;
 #[path = "../src/view/mod.rs"]

@@ -245,7 +245,7 @@ impl Run<'_> {
             for error in
                 [into.unwrap_err(), journal.read_ref(n).unwrap_err(), journal.data_range(n).unwrap_err()]
             {
-                let Error::OutOfRange { index, first: 1, last: told } = error else { panic!("{error}") };
+                let Error::OutOfRange { index, first: 1, last: told, .. } = error else { panic!("{error}") };
                 assert_eq!((index, told), (n, last));
             }
             return;

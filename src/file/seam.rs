@@ -1,11 +1,11 @@
 //! The fault seam as the rest of the crate holds it: every request to the system goes through here, and straight on
-//! unless the feature `seam` is on.
+//! unless the feature `__seam` is on.
 
 use std::io::{self, IoSlice};
 
 /// What is asked at the seam, without what it is asked with.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "seam"), expect(dead_code, reason = "only the seam looks at the numbers"))]
+#[cfg_attr(not(feature = "__seam"), expect(dead_code, reason = "only the seam looks at the numbers"))]
 pub(crate) enum Asked {
     Sync,
     Truncate(u64),
@@ -13,10 +13,10 @@ pub(crate) enum Asked {
     Preserve(u64),
 }
 
-#[cfg(feature = "seam")]
+#[cfg(feature = "__seam")]
 pub(crate) use crate::seam::Role as SeamRole;
 
-#[cfg(not(feature = "seam"))]
+#[cfg(not(feature = "__seam"))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SeamRole {
     Journal,
@@ -24,10 +24,10 @@ pub(crate) enum SeamRole {
     Directory,
 }
 
-/// The seam as the rest of the crate holds it: nothing at all unless the feature `seam` is on.
+/// The seam as the rest of the crate holds it: nothing at all unless the feature `__seam` is on.
 #[derive(Clone, Default)]
 pub(crate) struct Seamed {
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     seam: Option<std::sync::Arc<dyn crate::seam::Seam>>,
 }
 
@@ -35,12 +35,12 @@ impl Seamed {
     pub(crate) fn of(options: &crate::options::Options) -> Self {
         let _ = options;
         Self {
-            #[cfg(feature = "seam")]
+            #[cfg(feature = "__seam")]
             seam: options.seam.clone(),
         }
     }
 
-    #[cfg(not(feature = "seam"))]
+    #[cfg(not(feature = "__seam"))]
     pub(crate) fn ask<T>(
         &self,
         _: SeamRole,
@@ -50,7 +50,7 @@ impl Seamed {
         perform()
     }
 
-    #[cfg(not(feature = "seam"))]
+    #[cfg(not(feature = "__seam"))]
     pub(crate) fn write(
         &self,
         _: SeamRole,
@@ -61,7 +61,7 @@ impl Seamed {
         perform(parts)
     }
 
-    #[cfg(not(feature = "seam"))]
+    #[cfg(not(feature = "__seam"))]
     pub(crate) fn extend(
         &self,
         _: SeamRole,
@@ -71,7 +71,7 @@ impl Seamed {
         perform(len)
     }
 
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     pub(crate) fn extend(
         &self,
         role: SeamRole,
@@ -90,7 +90,7 @@ impl Seamed {
         result
     }
 
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     pub(crate) fn ask<T>(
         &self,
         role: SeamRole,
@@ -113,7 +113,7 @@ impl Seamed {
         result
     }
 
-    #[cfg(feature = "seam")]
+    #[cfg(feature = "__seam")]
     pub(crate) fn write(
         &self,
         role: SeamRole,

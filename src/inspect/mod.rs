@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Beyond, Result};
+use crate::error::{After, Beyond, Result};
 use crate::file::open_read_only;
 use crate::inspect::classify::Ruling;
 use crate::inspect::pread::{Source, Ticker};
@@ -82,8 +82,8 @@ pub struct Inspection {
     /// The file offset of the first header that could not be accepted, or where a truncation was to cut, if the journal
     /// is not clean.
     pub damage_offset: Option<u64>,
-    /// What lies beyond the damage.
-    pub beyond: Beyond,
+    /// What lies beyond the damage; `None` if it was not looked for: the journal is neither torn nor corrupt.
+    pub beyond: Option<Beyond>,
 }
 
 impl fmt::Display for Inspection {
@@ -94,7 +94,7 @@ impl fmt::Display for Inspection {
             write!(f, ", {} format", format.name())?;
         }
         if let Some(offset) = self.damage_offset {
-            write!(f, "; damaged at offset {offset}, {}", self.beyond)?;
+            write!(f, "; damaged at offset {offset}{}", After(&self.beyond))?;
         }
         Ok(())
     }
@@ -146,13 +146,17 @@ fn report(survey: &Survey) -> Inspection {
         Some(Ruling::Newer) => (State::Unsupported, survey.scanned.batch.unwrap_or(x)),
     };
     let clean = state == State::Clean;
+    let looked = matches!(state, State::Torn | State::Corrupt);
     // What a truncation was to remove lies behind its end, and may be whole.
     let truncated = matches!(survey.ruled.map(|ruled| ruled.ruling), Some(Ruling::Truncated { .. }));
     let damage = if truncated { end } else { x };
     let ruled = survey.ruled.filter(|_| state != State::NotAJournal);
-    let mut beyond = ruled.filter(|_| !clean).map(|ruled| ruled.beyond()).unwrap_or_default();
     let cut_from = damage.index.max(index.index().first());
-    beyond.records = beyond.records.saturating_add(x.index.saturating_sub(cut_from));
+    let beyond = ruled.filter(|_| looked).map(|ruled| {
+        let mut beyond = ruled.beyond();
+        beyond.records = beyond.records.saturating_add(x.index.saturating_sub(cut_from));
+        beyond
+    });
     let first_index = if end.offset == 0 { 1 } else { index.index().first() };
     let last_index = end.index.saturating_sub(1);
     Inspection {

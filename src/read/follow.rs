@@ -16,7 +16,8 @@ use crate::write::notify::Until;
 /// [`Journal::follow`](crate::Journal::follow).
 ///
 /// As an iterator it waits for the next record without polling. Any number of followers can wait; a slow one slows
-/// nobody, and a dropped one leaves nothing behind. While it waits it holds no view, so it keeps no pages.
+/// nobody, and a dropped one leaves nothing behind. While it waits it holds no view, so it keeps no pages. The file stays
+/// locked until the follower is dropped or has told its end.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -62,16 +63,16 @@ use crate::write::notify::Until;
 /// A [`RecordRef`] is meant to be short: what is collected from a follower should be copied, or read from a
 /// [`Snapshot`](crate::Snapshot).
 pub struct Follow {
-    waiter: Waiter,
+    /// Or the end that was told: nothing is left then that keeps the file locked.
+    waiter: Result<Waiter>,
     next: u64,
     place: Option<Place>,
-    ended: bool,
 }
 
 impl Follow {
     pub(crate) fn new(log: &Arc<Log>, from: u64) -> Self {
         let first = log.publisher.load().first();
-        Self { waiter: Waiter::new(log), next: from.max(first), place: None, ended: false }
+        Self { waiter: Ok(Waiter::new(log)), next: from.max(first), place: None }
     }
 
     /// Delivers records only once they are durable. It waits for that and does not bring it about: under
@@ -89,7 +90,9 @@ impl Follow {
     /// ```
     #[must_use]
     pub fn durable(mut self) -> Self {
-        self.waiter.until = Until::Durable;
+        if let Ok(waiter) = &mut self.waiter {
+            waiter.until = Until::Durable;
+        }
         self
     }
 
@@ -104,7 +107,8 @@ impl Follow {
     /// What the follower [tells](Self#what-it-tells); at the end the same error each time.
     pub fn try_next(&mut self) -> Result<Option<RecordRef>> {
         loop {
-            let looked = self.waiter.look(self.next);
+            let next = self.next;
+            let looked = self.waiter()?.look(next);
             let Some((view, last)) = looked.inspect_err(|error| self.tell(error))? else { return Ok(None) };
             if self.next < view.first() {
                 self.next = view.first();
@@ -158,7 +162,7 @@ impl Follow {
     #[cfg(feature = "async")]
     pub async fn next_async(&mut self) -> Option<Result<RecordRef>> {
         loop {
-            if self.ended {
+            if self.waiter.is_err() {
                 return None;
             }
             match self.try_next() {
@@ -166,7 +170,9 @@ impl Follow {
                 Ok(Some(record)) => return Some(Ok(record)),
                 Err(error) => return Some(Err(error)),
             }
-            if let Err(error) = self.waiter.wait_async(self.next).await {
+            let next = self.next;
+            let Ok(waiter) = &mut self.waiter else { return None };
+            if let Err(error) = waiter.wait_async(next).await {
                 self.tell(&error);
                 return Some(Err(error));
             }
@@ -178,11 +184,16 @@ impl Follow {
             if let Some(record) = self.try_next()? {
                 return Ok(Some(record));
             }
-            let waited = self.waiter.wait(self.next, deadline);
+            let next = self.next;
+            let waited = self.waiter()?.wait(next, deadline);
             if !waited.inspect_err(|error| self.tell(error))? {
                 return Ok(None);
             }
         }
+    }
+
+    fn waiter(&mut self) -> Result<&mut Waiter> {
+        self.waiter.as_mut().map_err(|end| end.again())
     }
 
     /// What is told to the caller is true of the follower from then on.
@@ -191,7 +202,7 @@ impl Follow {
             Error::Truncated { last } => {
                 self.next = self.next.min(last.saturating_add(1));
             }
-            Error::Closed | Error::Poisoned { .. } => self.ended = true,
+            Error::Closed | Error::Poisoned { .. } => self.waiter = Err(error.again()),
             _ => {}
         }
     }
@@ -202,7 +213,7 @@ impl Iterator for Follow {
     type Item = Result<RecordRef>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.waiter.is_err() {
             return None;
         }
         self.wait(None).transpose()
@@ -215,8 +226,8 @@ impl fmt::Debug for Follow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Follow")
             .field("next", &self.next)
-            .field("until", &self.waiter.until)
-            .field("ended", &self.ended)
+            .field("until", &self.waiter.as_ref().ok().map(|waiter| waiter.until))
+            .field("ended", &self.waiter.is_err())
             .finish_non_exhaustive()
     }
 }

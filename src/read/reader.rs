@@ -16,7 +16,8 @@ use crate::write::Log;
 ///
 /// A reader sees what is committed and outlives the [`Journal`](crate::Journal). It waits only where it is asked to, in
 /// [`wait_for`](Self::wait_for). It keeps the view that it saw last until its next call, and with it the pages of that
-/// view; one that will be idle for long should [`release`](Self::release) it. As long as it lives the file stays locked.
+/// view; one that will be idle for long should [`release`](Self::release) it. As long as it lives the file stays locked, even after the journal was closed and
+/// the view released.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

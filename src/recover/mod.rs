@@ -315,7 +315,7 @@ pub(crate) fn newer(path: &Path, x: Place) -> Error {
 }
 
 pub(crate) fn corrupt(path: &Path, x: Place, ruled: &Ruled) -> Error {
-    Error::Corrupt { path: path.to_owned(), offset: x.offset, index: x.index, beyond: ruled.beyond() }
+    Error::Corrupt { path: path.to_owned(), offset: x.offset, index: x.index, beyond: Some(ruled.beyond()) }
 }
 
 #[cfg(test)]

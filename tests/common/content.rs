@@ -76,7 +76,7 @@ pub fn assert_holds(journal: &Journal, expected: &[Vec<u8>]) {
     for n in [0, last + 1, u64::MAX] {
         let error = journal.read(n).unwrap_err();
         assert!(
-            matches!(error, Error::OutOfRange { index, first: 1, last: l } if index == n && l == last),
+            matches!(error, Error::OutOfRange { index, first: 1, last: l, .. } if index == n && l == last),
             "{error}"
         );
     }

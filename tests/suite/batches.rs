@@ -207,11 +207,11 @@ fn a_record_that_is_too_long_refuses_the_whole_batch() {
     let journal = options().max_record_len(10).open(&path).unwrap();
     journal.append(b"before").unwrap();
     let error = journal.append_batch([&b"fits"[..], &[0; 11], b"fits"]).unwrap_err();
-    assert!(matches!(error, Error::RecordTooLarge { len: 11, max: 10 }), "{error}");
+    assert!(matches!(error, Error::RecordTooLarge { len: 11, max: 10, .. }), "{error}");
     let mut batch = Batch::new();
     batch.push(&[0; 10]);
     batch.push(&[0; 12]);
-    assert!(matches!(journal.write_batch(&batch), Err(Error::RecordTooLarge { len: 12, max: 10 })));
+    assert!(matches!(journal.write_batch(&batch), Err(Error::RecordTooLarge { len: 12, max: 10, .. })));
     assert_eq!(journal.append_batch([[0; 10], [1; 10]]).unwrap(), 2..=3, "together they may be longer");
     assert_eq!(journal.last_index(), 3);
 }

@@ -321,6 +321,10 @@ fn the_lock_is_held_for_as_long_as_anything_can_be_borrowed() {
     let record = journal.read_ref(3).unwrap();
     let mut reader = journal.reader();
     reader.get(1).unwrap();
+    let mut released = journal.reader();
+    released.get(1).unwrap();
+    released.release();
+    let follow = journal.follow(1);
     journal.close().unwrap();
     let locked = || matches!(Options::new().open(&path), Err(Error::Locked { .. }));
     assert!(locked());
@@ -329,6 +333,10 @@ fn the_lock_is_held_for_as_long_as_anything_can_be_borrowed() {
     drop(record);
     assert!(locked());
     drop(reader);
+    assert!(locked());
+    drop(released);
+    assert!(locked());
+    drop(follow);
     let journal = Options::new().open(&path).unwrap();
     assert_holds(&journal, &records);
 }

@@ -168,7 +168,7 @@ fn waiting_for_what_is_durable_or_was_never_appended_returns_at_once() {
         let (_dir, faults, journal) = open(policy);
         journal.wait_durable(0).unwrap();
         let error = journal.wait_durable(1).unwrap_err();
-        assert!(matches!(error, Error::OutOfRange { index: 1, first: 1, last: 0 }), "{error}");
+        assert!(matches!(error, Error::OutOfRange { index: 1, first: 1, last: 0, .. }), "{error}");
         journal.append_batch([b"a", b"b"]).unwrap();
         journal.wait_durable(2).unwrap();
         faults.take();
@@ -178,7 +178,7 @@ fn waiting_for_what_is_durable_or_was_never_appended_returns_at_once() {
             journal.wait_durable(n).unwrap();
         }
         let error = journal.wait_durable(4).unwrap_err();
-        assert!(matches!(error, Error::OutOfRange { index: 4, first: 1, last: 3 }), "{error}");
+        assert!(matches!(error, Error::OutOfRange { index: 4, first: 1, last: 3, .. }), "{error}");
         assert_eq!((syncs(&faults.take()), by_policy), (0, usize::from(policy == SyncPolicy::Always)));
         journal.truncate_back(1).unwrap();
         journal.wait_durable(2).unwrap_err();

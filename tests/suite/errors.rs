@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use common::faults::{EIO, ENOSPC, Faults, Kind};
 use common::{payload, place};
-use wally::{Error, Journal, Options, SyncPolicy};
+use wally::{Error, IndexMode, Journal, Options, SyncPolicy};
 
 fn options() -> Options {
     let mut options = Options::new();
@@ -23,12 +23,31 @@ fn kind(error: Error) -> ErrorKind {
     error.kind()
 }
 
+/// What a reporter prints that goes through the sources: `a: b: c`.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// The cause is told exactly once, by the error alone, by a reporter that goes through the sources, and by the
+/// [`io::Error`] that it turns into.
+#[track_caller]
+fn told_once(error: Error, cause: &str) {
+    assert_eq!(error.to_string().matches(cause).count(), 1, "{error}");
+    assert_eq!(chain(&error).matches(cause).count(), 1, "{}", chain(&error));
+    let error = io::Error::from(error);
+    assert_eq!(error.to_string().matches(cause).count(), 1, "{error}");
+    assert_eq!(chain(&error).matches(cause).count(), 1, "{}", chain(&error));
+}
+
 #[test]
 fn index_0_and_beyond_the_end_are_out_of_range() {
     let (_dir, path) = place();
     let journal = options().open(&path).unwrap();
     let bounds = |error: Error| match error {
-        Error::OutOfRange { index, first, last } => (index, first, last),
+        Error::OutOfRange { index, first, last, .. } => (index, first, last),
         other => panic!("{other}"),
     };
     for n in [0, 1, u64::MAX] {
@@ -94,7 +113,7 @@ fn a_record_over_the_limit_is_too_large() {
         journal.append_vectored(&[io::IoSlice::new(&[0; 100]), io::IoSlice::new(b"1")]).unwrap_err(),
         journal.append_batch([[0; 101]]).unwrap_err(),
     ] {
-        assert!(matches!(error, Error::RecordTooLarge { len: 101, max: 100 }), "{error}");
+        assert!(matches!(error, Error::RecordTooLarge { len: 101, max: 100, .. }), "{error}");
         assert_eq!(error.to_string(), "a record of 101 bytes is too large: the limit is 100");
         assert_eq!(kind(error), ErrorKind::InvalidInput);
     }
@@ -120,7 +139,10 @@ fn locked_names_the_file_and_what_may_hold_it() {
     let error = options().open(&path).unwrap_err();
     let words = error.to_string();
     assert!(words.contains(path.to_str().unwrap()), "{words}");
-    assert!(words.contains("Reader") && words.contains("Snapshot") && words.contains("RecordRef"), "{words}");
+    assert!(words.contains("open for writing") && words.contains("a reader"), "{words}");
+    for name in ["Reader", "Snapshot", "RecordRef", "Follow", "handle"] {
+        assert!(!words.contains(name), "no word of the code for someone at a shell: {words}");
+    }
     assert_eq!(kind(error), ErrorKind::WouldBlock);
 }
 
@@ -141,14 +163,31 @@ fn a_checksum_that_does_not_match_is_corrupt_and_says_where() {
         journal.read_ref(2).unwrap().verify().unwrap_err(),
     ] {
         let words = error.to_string();
-        let Error::Corrupt { path: named, offset, index, .. } = &error else { panic!("{words}") };
+        let Error::Corrupt { path: named, offset, index, beyond: None, .. } = &error else {
+            panic!("{words}")
+        };
         assert_eq!((named, *offset, *index), (&path, at - 16, 2));
         assert!(words.contains(path.to_str().unwrap()) && words.contains("record 2"), "{words}");
+        assert!(!words.contains("beyond"), "nothing was looked for there: {words}");
         assert_eq!(kind(error), ErrorKind::InvalidData);
     }
     assert!(buf.is_empty());
     assert_eq!(journal.read(3).unwrap(), b"third");
     assert_eq!(journal.snapshot().get(2), Some(&b"Second"[..]), "this one is not checked");
+}
+
+#[test]
+fn a_cut_that_damage_is_in_the_way_of_says_where_and_nothing_of_what_lies_beyond() {
+    let (_dir, path) = place();
+    let journal = options().index(IndexMode::Scan).open(&path).unwrap();
+    journal.append_batch(["first", "second", "third"]).unwrap();
+    journal.sync().unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xFF; 8], 21).unwrap();
+    let error = journal.truncate_back(2).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { index: 2, beyond: None, .. }), "{error}");
+    assert!(!error.to_string().contains("beyond"), "{error}");
+    assert_eq!(journal.last_index(), 3, "nothing was cut");
 }
 
 #[test]
@@ -162,10 +201,29 @@ fn poisoned_tells_the_first_failure_and_has_its_kind() {
     let error = journal.append(b"b").unwrap_err();
     let words = error.to_string();
     assert!(words.contains("reopen") && words.contains(path.to_str().unwrap()), "{words}");
-    let Error::Poisoned { first } = &error else { panic!("{words}") };
+    let Error::Poisoned { first, .. } = &error else { panic!("{words}") };
     assert!(matches!(&**first, Error::Io { op: "sync", .. }), "{first}");
     let from_system = io::Error::from_raw_os_error(EIO).kind();
     assert_eq!(kind(error), from_system);
+}
+
+#[test]
+fn a_cause_is_told_once_and_whole() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options().seam(faults.clone()).open(&path).unwrap();
+    journal.append(b"a").unwrap();
+    journal.flush().unwrap();
+    let full = io::Error::from_raw_os_error(ENOSPC).to_string();
+    faults.fail(ENOSPC, Kind::is_write);
+    told_once(journal.append(&payload(1, 5000)).unwrap_err(), &full);
+    let broken = io::Error::from_raw_os_error(EIO).to_string();
+    faults.heal();
+    journal.append(b"b").unwrap();
+    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    told_once(journal.sync().unwrap_err(), &broken);
+    told_once(journal.append(b"c").unwrap_err(), &broken);
+    told_once(journal.close().unwrap_err(), &broken);
 }
 
 #[test]
@@ -187,13 +245,13 @@ fn readers_active_says_how_much_is_held_and_what_stood_in_the_way() {
 
 #[test]
 fn the_other_errors_have_a_kind_too() {
-    let path = std::path::PathBuf::from("/some/journal");
-    assert_eq!(kind(Error::NotAJournal { path: path.clone() }), ErrorKind::InvalidData);
-    let what = "a flag of a newer version at offset 0".to_owned();
-    assert_eq!(kind(Error::UnsupportedFormat { path: path.clone(), what }), ErrorKind::Unsupported);
+    let (_dir, path) = place();
+    std::fs::write(&path, "A text file opened by mistake.").unwrap();
+    let error = options().open(&path).unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is not a journal", path.display()));
+    assert_eq!(kind(error), ErrorKind::InvalidData);
     assert_eq!(kind(Error::Closed), ErrorKind::BrokenPipe);
     assert_eq!(kind(Error::Stopped), ErrorKind::Interrupted);
-    assert_eq!(Error::NotAJournal { path }.to_string(), "/some/journal is not a journal");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn writes_records(kind: &Kind) -> bool {
 #[track_caller]
 fn truncated<T>(result: Result<T>) -> u64 {
     match result {
-        Err(Error::Truncated { last }) => last,
+        Err(Error::Truncated { last, .. }) => last,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a truncation goes before everything else"),
     }
@@ -132,7 +132,7 @@ fn what_will_never_be_there_is_not_waited_for() {
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     append(&journal, 1..=3);
     let mut reader = journal.reader();
-    assert!(matches!(reader.wait_for(0, NEVER), Err(Error::OutOfRange { index: 0, first: 1, last: 3 })));
+    assert!(matches!(reader.wait_for(0, NEVER), Err(Error::OutOfRange { index: 0, first: 1, last: 3, .. })));
     journal.close().unwrap();
     assert!(reader.wait_for(3, NEVER).unwrap());
     assert!(matches!(reader.wait_for(4, NEVER), Err(Error::Closed)));
@@ -586,6 +586,46 @@ fn a_follower_can_be_sent_and_outlives_its_journal() {
     assert_eq!(number(follow.next().transpose()), 1);
     let waiting = follow.next_async();
     sent_future(waiting);
+}
+
+#[test]
+fn a_follower_that_has_told_its_end_keeps_no_lock() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(&path).unwrap();
+    append(&journal, 1..=1);
+    let mut followers = [journal.follow(1), journal.follow(1).durable(), journal.follow(2)];
+    journal.close().unwrap();
+    for follow in &mut followers {
+        assert!(matches!(Journal::open(&path), Err(Error::Locked { .. })), "not every end was told");
+        while let Some(record) = follow.next() {
+            assert!(record.is_ok() || matches!(record, Err(Error::Closed)));
+        }
+    }
+    let journal = Journal::open(&path).expect("nobody keeps the file locked");
+    append(&journal, 2..=2);
+    for follow in &mut followers {
+        assert!(follow.next().is_none());
+        assert!(matches!(follow.try_next(), Err(Error::Closed)), "the same error each time");
+        assert_eq!(follow.next_index(), 2);
+    }
+
+    // A poisoned one, in a task.
+    let (_dir, path) = place_in_memory();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(&path).unwrap();
+    append(&journal, 1..=1);
+    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    let mut follow = journal.follow(2);
+    journal.sync().unwrap_err();
+    let poisoned =
+        |told| matches!(told, Err(Error::Poisoned { first, .. }) if first.to_string().contains("sync"));
+    while let Some(told) = pollster::block_on(follow.next_async()) {
+        assert!(poisoned(told.map(|_| ())) || follow.next_index() == 1);
+    }
+    drop(journal);
+    assert!(Journal::open(&path).is_ok(), "nobody keeps the file locked");
+    assert!(poisoned(follow.next_before(Instant::now()).map(|_| ())));
+    assert!(pollster::block_on(follow.next_async()).is_none());
 }
 
 fn sent_future(future: impl Future + Send) {

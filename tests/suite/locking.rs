@@ -34,7 +34,7 @@ fn child() -> Option<PathBuf> {
 
 fn assert_locked(path: &Path) {
     let error = options().open(path).unwrap_err();
-    assert!(matches!(&error, Error::Locked { path: named } if named == path), "{error}");
+    assert!(matches!(&error, Error::Locked { path: named, .. } if named == path), "{error}");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_closed_journal_is_still_read_and_says_that_it_is_closed() {
 
 fn io_code(path: &Path) -> Option<i32> {
     match options().open(path).unwrap_err() {
-        Error::Io { op: "open" | "create", path: named, source } => {
+        Error::Io { op: "open" | "create", path: named, source, .. } => {
             assert_eq!(named, path);
             source.raw_os_error()
         }

@@ -307,7 +307,7 @@ impl Model {
                     let error = self.journal.read(n).unwrap_err();
                     let last = self.last();
                     assert!(
-                        matches!(error, Error::OutOfRange { index, first: 1, last: l } if index == n && l == last),
+                        matches!(error, Error::OutOfRange { index, first: 1, last: l, .. } if index == n && l == last),
                         "{error}"
                     );
                     assert!(self.journal.read_ref(n).is_err());

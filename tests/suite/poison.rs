@@ -33,7 +33,7 @@ fn fail_one_sync(faults: &Faults) {
 #[track_caller]
 fn poisoned<T>(result: Result<T, Error>) -> Arc<Error> {
     match result {
-        Err(Error::Poisoned { first }) => first,
+        Err(Error::Poisoned { first, .. }) => first,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("this must not succeed"),
     }

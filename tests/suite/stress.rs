@@ -266,7 +266,7 @@ fn keep_up(follow: Follow, has: &AtomicU64) -> Vec<Option<u64>> {
                 record.verify().unwrap();
                 generations.push(check(record.index(), &record));
             }
-            Err(Error::Truncated { last }) => generations.truncate(last as usize),
+            Err(Error::Truncated { last, .. }) => generations.truncate(last as usize),
             Err(Error::Closed) => break,
             Err(error) => panic!("{error}"),
         }

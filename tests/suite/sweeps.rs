@@ -308,7 +308,7 @@ impl Bench {
                 match (&error, expected) {
                     (Error::NotAJournal { .. }, Outcome::NotAJournal)
                     | (Error::UnsupportedFormat { .. }, Outcome::Unsupported) => Ok(()),
-                    (Error::Corrupt { offset, index, beyond, .. }, Outcome::Corrupt { .. }) => {
+                    (Error::Corrupt { offset, index, beyond: Some(beyond), .. }, Outcome::Corrupt { .. }) => {
                         let told = Outcome::Corrupt { offset: *offset as usize, index: *index };
                         let same_beyond = beyond.at_least || beyond.records as usize == found.beyond_x();
                         let same_proof = beyond.proof.map(|at| at as usize) == found.proof;
@@ -700,7 +700,7 @@ fn forged_headers_do_not_make_opening_quadratic() {
         let started = std::time::Instant::now();
         // Many headers are seen but the budget does not reach to look at all of them: no torn tail.
         match Options::new().open(&path) {
-            Err(Error::Corrupt { offset, index: 3, beyond, .. }) => {
+            Err(Error::Corrupt { offset, index: 3, beyond: Some(beyond), .. }) => {
                 assert_eq!((offset as usize, beyond.records), (front.len(), 0), "{name}");
                 assert!(beyond.at_least && beyond.proof.is_none(), "{name}: {beyond:?}");
             }
@@ -742,7 +742,7 @@ fn forged_headers_do_not_hide_a_short_whole_record() {
     file[at..at + record.len()].copy_from_slice(&record);
     std::fs::write(&path, &file).unwrap();
     match Options::new().open(&path) {
-        Err(Error::Corrupt { beyond, .. }) => {
+        Err(Error::Corrupt { beyond: Some(beyond), .. }) => {
             assert_eq!((beyond.records, beyond.proof), (1, Some(at as u64)));
         }
         other => panic!("{other:?}"),

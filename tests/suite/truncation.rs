@@ -86,14 +86,14 @@ fn truncating_past_the_end_is_out_of_range_and_changes_nothing() {
     let journal = on_demand().open(&path).unwrap();
     for n in [1, 2, u64::MAX] {
         let error = journal.truncate_back(n).unwrap_err();
-        assert!(matches!(error, Error::OutOfRange { index, first: 1, last: 0 } if index == n), "{error}");
+        assert!(matches!(error, Error::OutOfRange { index, first: 1, last: 0, .. } if index == n), "{error}");
     }
     journal.truncate_back(0).unwrap();
     let mut records = Vec::new();
     fill(&journal, 0, 4, &mut records);
     for n in [5, 6, u64::MAX] {
         let error = journal.truncate_back(n).unwrap_err();
-        assert!(matches!(error, Error::OutOfRange { index, first: 1, last: 4 } if index == n), "{error}");
+        assert!(matches!(error, Error::OutOfRange { index, first: 1, last: 4, .. } if index == n), "{error}");
     }
     assert_holds(&journal, &records);
     fill(&journal, 0, 1, &mut records);

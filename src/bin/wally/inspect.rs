@@ -13,8 +13,8 @@ use crate::outcome::{self, CORRUPT, Failure, NOT_A_JOURNAL, OTHER, Outcome, Outp
 /// Exits with 0 whatever the state is, as long as it can be told. Every record is read and its checksum checked.
 ///
 /// With --json, `format` and `damage_offset` are null where there is none; `state` is one of clean, torn, corrupt,
-/// not_a_journal, unsupported; `records_beyond` counts the whole records found behind the damage, and is a lower bound
-/// if there is so much of it that the search stopped.
+/// not_a_journal, unsupported; `records_beyond` counts the whole records found behind the damage, is a lower bound
+/// if there is so much of it that the search stopped, and null if the journal is neither torn nor corrupt.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -92,8 +92,8 @@ pub(crate) fn summary(found: &Inspection) -> String {
     let good = format!("{} in {}", count(found.records, "whole record"), count(found.good_bytes, "byte"));
     match found.state {
         State::Clean => format!("clean, {good}"),
-        State::Torn => format!("torn at offset {}; {good} before it, {}", place(found), beyond(found)),
-        State::Corrupt => format!("corrupt at offset {}; {good} before it, {}", place(found), beyond(found)),
+        State::Torn => format!("torn at offset {}; {good} before it{}", place(found), beyond(found)),
+        State::Corrupt => format!("corrupt at offset {}; {good} before it{}", place(found), beyond(found)),
         State::NotAJournal => "not a journal".to_owned(),
         State::Unsupported => format!("written by a newer version, at offset {}", place(found)),
         other => other.name().to_owned(),
@@ -104,10 +104,11 @@ fn place(found: &Inspection) -> u64 {
     found.damage_offset.unwrap_or(found.good_bytes)
 }
 
-/// How much was found behind the damage.
+/// How much was found behind the damage, if it was looked for.
 pub(crate) fn beyond(found: &Inspection) -> String {
-    let at_least = if found.beyond.at_least { "at least " } else { "" };
-    format!("{at_least}{} beyond it", count(found.beyond.records, "whole record"))
+    let Some(beyond) = found.beyond else { return String::new() };
+    let at_least = if beyond.at_least { "at least " } else { "" };
+    format!(", {at_least}{} beyond it", count(beyond.records, "whole record"))
 }
 
 fn print_json(found: &Inspection) -> Result<(), Failure> {
@@ -120,7 +121,7 @@ fn print_json(found: &Inspection) -> Result<(), Failure> {
         "good_bytes": found.good_bytes,
         "state": found.state.name(),
         "damage_offset": found.damage_offset,
-        "records_beyond": found.beyond.records,
+        "records_beyond": found.beyond.map(|beyond| beyond.records),
     });
     outcome::print(format_args!("{object}"))
 }

@@ -159,8 +159,6 @@ pub(crate) fn broken_off(path: &Path, walk: &Walk, error: Error) -> Failure {
         _ => (CORRUPT, "corrupt"),
     };
     let path = path.display();
-    Failure::new(
-        code,
-        format!("{path} is {what} at offset {offset}, in the place of record {index}; {beyond}"),
-    )
+    let beyond = beyond.map_or_else(String::new, |beyond| format!("; {beyond}"));
+    Failure::new(code, format!("{path} is {what} at offset {offset}, in the place of record {index}{beyond}"))
 }

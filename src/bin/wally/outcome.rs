@@ -48,6 +48,16 @@ impl Failure {
         }
     }
 
+    /// The same failure, and `error` when the journal was closed after it. A poisoned journal answers with its first
+    /// failure again, which was told already.
+    fn and_closing(self, error: &Error) -> Self {
+        let error = error.to_string();
+        match self {
+            Self::Told { ref message, .. } if message.contains(&error) => self,
+            failure => failure.and(&format!("closing it failed, too: {error}")),
+        }
+    }
+
     /// Says it and returns the exit code.
     pub(crate) fn tell(self) -> u8 {
         match self {
@@ -104,13 +114,13 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     output.flush()
 }
 
-/// Closes a journal after `done`, and reports both if both failed.
+/// Closes a journal after `done`, and reports both if both failed, but the same failure once.
 pub(crate) fn close<T>(journal: Journal, done: Result<T, Failure>) -> Result<T, Failure> {
     match (done, journal.close()) {
         (Ok(done), Ok(())) => Ok(done),
         (Ok(_), Err(error)) => Err(Failure::from(error)),
         (Err(failure), Ok(())) => Err(failure),
-        (Err(failure), Err(error)) => Err(failure.and(&format!("closing it failed, too: {error}"))),
+        (Err(failure), Err(error)) => Err(failure.and_closing(&error)),
     }
 }
 
@@ -134,4 +144,22 @@ pub(crate) fn what_was_cut(journal: &Journal) -> Option<String> {
 /// `1 record`, `2 records`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_closing_says_again_is_said_once() {
+        let told = |failure| match failure {
+            Failure::Told { code, message } => (code, message),
+            Failure::BrokenPipe => panic!("nothing would be said"),
+        };
+        let same = Failure::from(Error::Closed).and_closing(&Error::Closed);
+        assert_eq!(told(same), (OTHER, Error::Closed.to_string()));
+        let other = Failure::new(OTHER, "read standard input: broken").and_closing(&Error::Closed);
+        let both = format!("read standard input: broken; closing it failed, too: {}", Error::Closed);
+        assert_eq!(told(other), (OTHER, both));
+    }
 }
