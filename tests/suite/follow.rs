@@ -597,7 +597,7 @@ fn a_follower_that_has_told_its_end_keeps_no_lock() {
     journal.close().unwrap();
     for follow in &mut followers {
         assert!(matches!(Journal::open(&path), Err(Error::Locked { .. })), "not every end was told");
-        while let Some(record) = follow.next() {
+        for record in follow.by_ref() {
             assert!(record.is_ok() || matches!(record, Err(Error::Closed)));
         }
     }

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::results::Results;
 use crate::subjects::Fallible;
-use crate::{chart, table};
+use crate::table;
 
 const BEGIN: &str = "<!-- rivals:begin -->";
 const END: &str = "<!-- rivals:end -->";
 
-/// Where the charts are, as seen from the README.
-const CHARTS: &str = "benches/rivals/results";
+/// Where all of it is. No link: the README goes into the published package, this does not.
+const WHOLE: &str = "benches/rivals/results/table.md";
 
 /// Writes the block anew.
 pub(crate) fn update(file: &Path, results: &Results) -> Fallible {
@@ -23,11 +23,8 @@ pub(crate) fn update(file: &Path, results: &Results) -> Fallible {
 fn block(results: &Results) -> String {
     let mut text = format!("{}\n\n{}", table::conditions(results), table::medians(results));
     text.extend(table::claims(results).iter().map(|claim| format!("- {claim}\n")));
-    for (file, svg) in chart::all(results) {
-        text += &format!("\n![{}]({CHARTS}/{file})\n", chart::title(&svg));
-    }
     text += &format!(
-        "\nMinimum and maximum, and what each contender does less: [`{CHARTS}/table.md`]({CHARTS}/table.md)."
+        "\nCharts, minimum and maximum, and what each contender does less: `{WHOLE}` in the repository."
     );
     text
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::chart;
 use crate::results::{About, Cell, Results, Row, Spread};
 use crate::work::{FAN_OUT_READERS, Unit, Work};
 
@@ -14,6 +15,9 @@ pub(crate) fn whole(results: &Results) -> String {
     text += &notes.list();
     text += &writers(results);
     text.push_str(&claims(results).iter().map(|claim| format!("- {claim}\n")).collect::<String>());
+    for (file, svg) in chart::all(results) {
+        let _ = write!(text, "\n![{}]({file})\n", chart::title(&svg));
+    }
     text += "\n## How each is used, and what it does less\n";
     for contender in &results.contenders {
         let _ = write!(text, "\n**{}**: {}.\n\n", named(contender), contender.settings);
