@@ -113,6 +113,7 @@ mod locked;
 mod log;
 mod map;
 mod options;
+mod preserve;
 mod publish;
 mod quarantine;
 mod reader;

@@ -16,11 +16,12 @@ use crate::file::JournalFile;
 use crate::locked::Locked;
 use crate::map::Map;
 use crate::options::{Format, Options, SyncPolicy};
+use crate::preserve::Copies;
 use crate::publish::Publisher;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::view::View;
 use crate::watch::Watch;
-use crate::writer::{Note, Start, Writer};
+use crate::writer::{Note, Refusal, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
 #[derive(Debug, Default)]
@@ -115,7 +116,7 @@ impl Log {
         loop {
             writer.check()?;
             // A truncation, too, must find nothing left behind the committed end, and nobody untold.
-            if !writer.is_staged() && !writer.rolls_back() {
+            if !writer.is_staged() && !writer.owes() {
                 return Ok(writer);
             }
             let durable = self.commit.durable_bytes();
@@ -125,7 +126,8 @@ impl Log {
             }
             match writer.write_staged(durable) {
                 Ok(()) => return Ok(writer),
-                Err(error) => writer = self.refuse(writer, slot, error)?,
+                Err(Refusal::Before(error)) => return Err(self.refuse_unwritten(writer, slot, error)),
+                Err(Refusal::Write(error)) => writer = self.refuse(writer, slot, error)?,
             }
         }
     }
@@ -143,6 +145,9 @@ impl Log {
     /// Whoever gets slot and lock first does what the note says; the others look again and find nothing to do.
     fn settle_with(&self, slot: &Slot<'_>) -> Locked<'_> {
         let mut writer = self.lock();
+        if let Some(Note::Drop(dropped)) = writer.note.take_if(|note| matches!(note, Note::Drop(_))) {
+            self.commit.dropped(slot, dropped);
+        }
         match writer.note {
             // The note stays while the lock is not held, so that nothing is flushed.
             Some(Note::Sync) => {
@@ -153,7 +158,7 @@ impl Log {
                 writer
             }
             Some(Note::RollBack { .. }) => self.roll_back(slot, writer),
-            None => writer,
+            Some(Note::Drop(_)) | None => writer,
         }
     }
 
@@ -226,16 +231,28 @@ impl Log {
             let writer = self.settle(writer, slot);
             return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
         }
-        let dropped = (self.policy == SyncPolicy::Always).then(|| {
-            let (generation, kept) = (writer.view.cuts(), writer.committed.index);
-            let (stage, waiting) = (writer.stage, writer.waiting);
-            writer.drop_staged();
-            self.set_appended(kept);
-            Dropped { generation, stage, kept, waiting, error: error.again() }
-        });
+        let dropped = (self.policy == SyncPolicy::Always).then(|| self.drop_staged(&mut writer, &error));
         writer.note = Some(Note::RollBack { dropped });
         drop(self.settle(writer, slot));
         Err(error)
+    }
+
+    /// What is staged could not be written, and nothing of it was: there is nothing to take off the file. Who waits for it
+    /// under `SyncPolicy::Always` is told as after a failed write. Returns `error`.
+    fn refuse_unwritten(&self, mut writer: Locked<'_>, slot: Option<&Slot<'_>>, error: Error) -> Error {
+        if self.policy == SyncPolicy::Always {
+            writer.note = Some(Note::Drop(self.drop_staged(&mut writer, &error)));
+            drop(self.settle(writer, slot));
+        }
+        error
+    }
+
+    /// Drops what is staged, because of `error`; what those who wait for it have to be told.
+    fn drop_staged(&self, writer: &mut Locked<'_>, error: &Error) -> Dropped {
+        let (stage, waiting, kept) = (writer.stage, writer.waiting, writer.committed.index);
+        writer.drop_staged();
+        self.set_appended(kept);
+        Dropped { stage, kept, waiting, error: error.again() }
     }
 
     /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
@@ -294,7 +311,10 @@ impl Log {
         writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
         self.set_appended(durable.index);
         // Without a map of its own the new view shows the old one's pages, which then have to stay.
-        if rest == Rest::TakeOff && mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
+        if rest == Rest::TakeOff
+            && mapped
+            && writer.preserve(durable.bytes, self.preserve_limit, &mut Copies::default()).is_ok()
+        {
             // Best effort: the handle is of no more use, and the next open decides by what it finds.
             let _ = take_off(&self.file, self.format, durable.bytes);
         }
