@@ -3,7 +3,7 @@
 //! prefix that holds all that was durable when the copy was made.
 //!
 //! The disk under the loop device has what the kernel wrote back so far, in an order of its own, which neither the recorded
-//! writes of `crash.rs` nor a killed process show. Needs root, a loop device and mkfs.ext4; without them it says so and
+//! writes of `crash.rs` nor a killed process show. And P7 on a small ext4 that is full. Needs root, a loop device and mkfs.ext4; without them it says so and
 //! passes. `WALLY_EXT4` sets how many images are made.
 
 mod common;
@@ -46,6 +46,64 @@ impl Drop for Mounted {
 fn write_back(file: &Path) {
     let path = format!("of={}", file.display());
     let _ = run("dd", &["if=/dev/null", &path, "count=0", "conv=notrunc", "oflag=nocache"]);
+}
+
+/// What is staged and does not fit can be removed, on its own and with all that is committed.
+#[test]
+fn a_full_file_system_takes_truncations_that_remove_what_is_staged() {
+    for all in [false, true] {
+        let dir = common::fast_dir();
+        let image = dir.path().join("image");
+        let made =
+            std::fs::File::create(&image).and_then(|file| file.set_len(4 << 20)).map_err(|e| e.to_string());
+        let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
+        let live = match made.and_then(|()| Mounted::new(&image, &dir.path().join("live"), "loop")) {
+            Ok(live) => live,
+            Err(why) => {
+                println!("skipped: no loop-mounted ext4 here: {why}");
+                return;
+            }
+        };
+        let path = live.0.join("journal");
+        let options = Options::new().sync_policy(SyncPolicy::OnDemand).buffer_size(8192).clone();
+        let journal = options.open(&path).unwrap();
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        for salt in 0..40 {
+            records.push(common::payload(salt, 1000));
+            journal.append(&records[salt as usize]).unwrap();
+        }
+        journal.sync().unwrap();
+        let other = live.0.join("other");
+        let _ = std::fs::write(&other, vec![1; 8 << 20]);
+        // Its last block and its last pages, too.
+        let full = loop {
+            let record = common::payload(records.len() as u64, 1000);
+            let Err(error) = journal.append(&record).and_then(|_| journal.flush()) else {
+                records.push(record);
+                continue;
+            };
+            break error;
+        };
+        assert!(
+            matches!(&full, wally::Error::Io { source, .. } if source.raw_os_error() == Some(28)),
+            "{full}"
+        );
+        let (committed, last) = (journal.committed_index(), journal.last_index());
+        assert!(committed < last, "something is staged");
+        let n = if all { 0 } else { committed };
+        journal.truncate_back(n).unwrap();
+        assert_eq!((journal.last_index(), journal.durable_index()), (n, n));
+        std::fs::remove_file(&other).unwrap();
+        records.truncate(n as usize);
+        records.push(b"next".to_vec());
+        assert_eq!(journal.append(b"next").unwrap(), n + 1);
+        journal.close().unwrap();
+        let journal = options.open(&path).unwrap();
+        assert_eq!(journal.last_index(), n + 1);
+        for (n, record) in (1..).zip(&records) {
+            assert_eq!(journal.read(n).unwrap(), *record, "record {n}");
+        }
+    }
 }
 
 #[test]

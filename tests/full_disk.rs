@@ -150,11 +150,8 @@ fn truncating_makes_room_below_a_limit_on_the_file_size() {
         limit_file_size(Some(60_000));
         let journal = options(policy).open(&path).unwrap();
         let mut records = fill(&journal, EFBIG);
-        // What is staged has been acknowledged, so it has to get in before anything is cut.
-        if journal.committed_index() < journal.last_index() {
-            assert_eq!(code(&journal.truncate_back(3).unwrap_err()), Some(EFBIG));
-            limit_file_size(Some(journal.stats().appended_bytes));
-        }
+        // What is staged does not fit, and need not: it goes.
+        assert_eq!(journal.committed_index() < journal.last_index(), policy == SyncPolicy::OnDemand);
         records.truncate(3);
         journal.truncate_back(3).unwrap();
         records.push(payload(7, 20_000));
@@ -205,6 +202,42 @@ fn a_full_disk_refuses_appends_until_there_is_room() {
         fill_and_go_on(&mounted.path("journal"), policy, ENOSPC, |_| {
             std::fs::remove_file(mounted.path("other")).unwrap();
         });
+    }
+}
+
+/// Where records are staged that the disk has no room for, everything can be removed that includes them.
+#[test]
+fn a_full_disk_takes_truncations_that_remove_what_is_staged() {
+    for policy in POLICIES {
+        for keep in [|_: &Journal| 0, Journal::committed_index, |_: &Journal| 3] {
+            let Some(mounted) = Mounted::new() else { return };
+            std::fs::write(mounted.path("other"), vec![1; 100 << 10]).unwrap();
+            let path = mounted.path("journal");
+            let journal = options(policy).open(&path).unwrap();
+            let mut records = fill(&journal, ENOSPC);
+            let (committed, last) = (journal.committed_index(), journal.last_index());
+            assert_eq!(committed < last, policy == SyncPolicy::OnDemand, "something is staged");
+            let snapshot = journal.snapshot();
+            if committed < last {
+                // That has to be written, and cannot be: nothing is changed.
+                assert_eq!(code(&journal.truncate_back(last).unwrap_err()), Some(ENOSPC));
+                assert_eq!((journal.committed_index(), journal.last_index()), (committed, last));
+            }
+            let n = keep(&journal);
+            journal.truncate_back(n).unwrap();
+            assert_eq!((journal.last_index(), journal.durable_index()), (n, n));
+            for (n, bytes) in (1..=committed).zip(&records) {
+                assert_eq!(snapshot.get(n), Some(&bytes[..]));
+            }
+            records.truncate(n as usize);
+            assert_reads(&journal, &records);
+            std::fs::remove_file(mounted.path("other")).unwrap();
+            records.push(payload(7, 6000));
+            assert_eq!(journal.append(&records[n as usize]).unwrap(), n + 1);
+            drop(snapshot);
+            journal.close().unwrap();
+            assert_reads(&options(policy).open(&path).unwrap(), &records);
+        }
     }
 }
 

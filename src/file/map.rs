@@ -18,7 +18,10 @@
 //!    holds; a map that nobody holds lends nothing. What was replaced is not the file's any more, so a later cut leaves
 //!    it alone.
 //! 5. **Replacing pages keeps address and content.** The copy is complete before the one call that puts it in place
-//!    of the same range, and the range lies within the mapping, so no foreign mapping is touched.
+//!    of the same range, and the range lies within the mapping, so no foreign mapping is touched. A copy may be begun
+//!    before the append lock is taken, by the holder of the sync slot: below the `limit` that it saw first no byte of the
+//!    file changes while the slot is held (3, and only its holder cuts or rewrites). What was committed from there on is
+//!    copied under the append lock, which keeps `limit` where it is until the copy is in place.
 //! 6. **The file is this process's.** The lock keeps cooperating programs out; a program that ignores it and
 //!    shrinks or changes the file, or a sector that cannot be read, is outside of what a memory map can promise
 //!    (SIGBUS), and the crate's documentation says so.
@@ -49,6 +52,17 @@ const PIECE: usize = 1 << 20;
 pub(crate) struct Stated {
     pub(crate) len: u64,
     pub(crate) crc: u32,
+}
+
+/// A copy of what a map shows from some page on, in memory of its own.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    memory: File,
+    /// Where in the file it begins and ends, at the boundaries of pages.
+    from: u64,
+    to: u64,
+    /// From its beginning to here it is what the file holds for good.
+    done: u64,
 }
 
 /// A read-only window onto the file, larger than the file.
@@ -128,13 +142,13 @@ impl Map {
 
     /// How many bytes [`preserve`](Self::preserve) would copy for a cut at `cut`.
     pub(crate) fn beyond(&self, cut: u64) -> u64 {
-        let (from, to) = self.pages_beyond(cut);
+        let (from, to) = self.pages_beyond(cut, self.limit());
         to.saturating_sub(from)
     }
 
-    fn pages_beyond(&self, cut: u64) -> (u64, u64) {
+    /// The pages of the file that a map shows beyond `cut`, of which it has lent the bytes up to `lent`.
+    fn pages_beyond(&self, cut: u64, lent: u64) -> (u64, u64) {
         let page = page_len();
-        let lent = self.limit();
         // The page that the cut goes through loses its rest, so it counts if anything is lent beyond the cut.
         let end = if lent > cut { round_up(lent, page).min(self.backed.load(Ordering::Acquire)) } else { 0 };
         (cut - cut % page, end)
@@ -142,21 +156,24 @@ impl Map {
 
     /// Before the file is cut at `cut`, or its bytes from there on are overwritten: puts a copy of what this map
     /// shows from there on in place of the file's pages, at the same address. Only the writer calls this, with
-    /// all locks held.
+    /// all locks held. `ahead` is a [copy](Self::copy) for the same cut that was made since the slot was taken.
     ///
     /// # Errors
     /// What kept the copy from being made. Then nothing has changed.
-    pub(crate) fn preserve(&self, cut: u64) -> io::Result<()> {
-        let (from, to) = self.pages_beyond(cut);
+    pub(crate) fn preserve(&self, cut: u64, ahead: Option<Copy>) -> io::Result<()> {
+        let lent = self.limit();
+        let (from, to) = self.pages_beyond(cut, lent);
         if from >= to {
             return Ok(());
         }
-        let asked = Asked::Preserve(to - from);
-        let copy = self.file.seam().ask(SeamRole::Journal, asked, || self.copy_pages(from, to))?;
+        let copy = match ahead.filter(|copy| copy.from == from && copy.to <= to) {
+            Some(copy) if copy.done == lent => copy,
+            begun => self.complete(begun, from, to, lent)?,
+        };
         // SAFETY: `from` and `to` are page-aligned and within the mapping, since `to` is at most `limit` rounded up
         // to a page (2), and the mapping's length is a multiple of a page or its last page is all its own. The copy
         // holds the same bytes at the same places (5).
-        let put = unsafe { self.replace(&copy, 0, from, to) };
+        let put = unsafe { self.replace(&copy.memory, 0, from, to) };
         if let Err(error) = put {
             // The call may have unmapped the range before it failed, and readers may be about to touch it.
             // SAFETY: as above; the file still holds these bytes, since it is cut only after this returns (4).
@@ -171,26 +188,49 @@ impl Map {
         Ok(())
     }
 
-    /// Copies the file's bytes from `from` to `to` into memory of its own. They are read from the descriptor, which
-    /// shows the same pages as the map, so that an unreadable sector is an error and not a signal.
-    fn copy_pages(&self, from: u64, to: u64) -> io::Result<File> {
-        let copy = committed_memory(to - from)?;
-        let mut buf = vec![0; PIECE.min((to - from) as usize)];
-        let mut at = from;
-        while at < to {
-            let want = buf.len().min((to - at) as usize);
+    /// Copies what this map shows beyond `cut`, to be [put in place](Self::preserve) before the next cut. Its caller holds
+    /// the sync slot until then, and no other lock is needed.
+    ///
+    /// # Errors
+    /// What kept the copy from being made.
+    pub(crate) fn copy(&self, cut: u64) -> io::Result<Option<Copy>> {
+        let lent = self.limit();
+        let (from, to) = self.pages_beyond(cut, lent);
+        if from >= to { Ok(None) } else { self.complete(None, from, to, lent).map(Some) }
+    }
+
+    /// A copy of the pages from `from` to `to`, whose bytes below `lent` are committed. It goes on where `begun` ends.
+    fn complete(&self, begun: Option<Copy>, from: u64, to: u64, lent: u64) -> io::Result<Copy> {
+        let done = begun.as_ref().map_or(from, |copy| copy.done);
+        let complete = || {
+            let memory = match begun {
+                Some(Copy { memory, to: until, .. }) => {
+                    commit_memory(&memory, until - from, to - from)?;
+                    memory
+                }
+                None => committed_memory(to - from)?,
+            };
+            self.copy_bytes(&memory, from, done..to.min(lent))?;
+            Ok(Copy { memory, from, to, done: lent })
+        };
+        self.file.seam().ask(SeamRole::Journal, Asked::Preserve(to.saturating_sub(done)), complete)
+    }
+
+    /// Copies `bytes` of the file into `memory`, which begins at `from`. They are read from the descriptor, which shows
+    /// the same pages as the map, so that an unreadable sector is an error and not a signal.
+    fn copy_bytes(&self, memory: &File, from: u64, bytes: std::ops::Range<u64>) -> io::Result<()> {
+        let mut at = bytes.start;
+        let mut buf = vec![0; PIECE.min(bytes.end.saturating_sub(at) as usize)];
+        while at < bytes.end {
+            let want = buf.len().min((bytes.end - at) as usize);
             let read = read_full_at(self.file.as_file(), &mut buf[..want], at)?;
             if read == 0 {
-                // The last page is not the file's to its end: the rest are zeros already.
-                break;
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            copy.write_all_at(&buf[..read], at - from)?;
+            memory.write_all_at(&buf[..read], at - from)?;
             at += read as u64;
         }
-        if at < self.limit().min(to) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(copy)
+        Ok(())
     }
 
     /// Maps `source` from `offset` on over this map's pages `from..to`.
@@ -227,14 +267,34 @@ fn round_up(n: u64, to: u64) -> u64 {
 /// A file in memory of `len` zero bytes, all of it committed, so that no later touch can fail.
 #[cfg(target_os = "linux")]
 fn committed_memory(len: u64) -> io::Result<File> {
-    use rustix::fs::{FallocateFlags, MemfdFlags};
-    let memory = rustix::fs::memfd_create("wally-preserved", MemfdFlags::CLOEXEC)?;
-    rustix::fs::fallocate(&memory, FallocateFlags::empty(), 0, len)?;
-    Ok(memory.into())
+    let memory = rustix::fs::memfd_create("wally-preserved", rustix::fs::MemfdFlags::CLOEXEC)?.into();
+    commit_memory(&memory, 0, len)?;
+    Ok(memory)
 }
 
-/// Where there is no memfd: an unlinked file in the temporary directory, written through so that no page of it
-/// lacks a block.
+/// Makes `memory`, of which `from` bytes are committed, `to` bytes long, all of them committed.
+#[cfg(target_os = "linux")]
+fn commit_memory(memory: &File, from: u64, to: u64) -> io::Result<()> {
+    if from < to {
+        rustix::fs::fallocate(memory, rustix::fs::FallocateFlags::empty(), from, to - from)?;
+    }
+    Ok(())
+}
+
+/// The same where there is no memfd: it is written through, so that no page of it lacks a block.
+#[cfg(not(target_os = "linux"))]
+fn commit_memory(memory: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; PIECE];
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(PIECE as u64);
+        memory.write_all_at(&zeros[..n as usize], at)?;
+        at += n;
+    }
+    Ok(())
+}
+
+/// Where there is no memfd: an unlinked file in the temporary directory.
 #[cfg(not(target_os = "linux"))]
 fn committed_memory(len: u64) -> io::Result<File> {
     use std::time::{SystemTime, UNIX_EPOCH};
@@ -245,13 +305,7 @@ fn committed_memory(len: u64) -> io::Result<File> {
         match File::options().read(true).write(true).create_new(true).open(&path) {
             Ok(file) => {
                 std::fs::remove_file(&path)?;
-                let zeros = vec![0; PIECE];
-                let mut at = 0;
-                while at < len {
-                    let n = (len - at).min(PIECE as u64);
-                    file.write_all_at(&zeros[..n as usize], at)?;
-                    at += n;
-                }
+                commit_memory(&file, 0, len)?;
                 return Ok(file);
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -314,12 +368,45 @@ mod tests {
         map.raise(old.len() as u64);
         let lent = map.payload(0, old.len() as u64).unwrap();
         for cut in [2 * page + 5, page + 1, 10] {
-            map.preserve(cut as u64).unwrap();
+            map.preserve(cut as u64, None).unwrap();
             file.truncate(cut as u64).unwrap();
             file.write_at(&vec![0xEE; page * 4], cut as u64).unwrap();
             assert!(lent == &old[16..], "cut at {cut}");
         }
         assert_eq!(map.beyond(0), 0, "the first page is preserved already");
+    }
+
+    #[test]
+    fn a_copy_that_was_begun_before_more_was_committed_is_completed() {
+        let page = page_len() as usize;
+        for (seen, more) in [(2 * page, 10), (2 * page + 10, 100), (3 * page - 1, 5000), (page + 1, 4 * page)]
+        {
+            let bytes: Vec<u8> = (0..page * 8).map(|i| (i % 251) as u8).collect();
+            let (_dir, file, map) = mapped(&bytes[..seen]);
+            map.raise(seen as u64);
+            let copy = map.copy(page as u64).unwrap().unwrap();
+            file.write_at(&bytes[seen..seen + more], seen as u64).unwrap();
+            map.raise((seen + more) as u64);
+            let lent = map.payload(0, (seen + more) as u64).unwrap();
+            map.preserve(page as u64, Some(copy)).unwrap();
+            file.truncate(page as u64).unwrap();
+            file.write_at(&vec![0xEE; page * 8], page as u64).unwrap();
+            assert!(lent == &bytes[16..seen + more], "{seen} and {more} more");
+        }
+    }
+
+    #[test]
+    fn a_copy_for_another_cut_is_not_put_in_place() {
+        let page = page_len();
+        let bytes: Vec<u8> = (0..page * 3).map(|i| (i % 251) as u8).collect();
+        let (_dir, file, map) = mapped(&bytes);
+        map.raise(bytes.len() as u64);
+        let copy = map.copy(2 * page).unwrap();
+        let lent = map.payload(0, bytes.len() as u64).unwrap();
+        map.preserve(page, copy).unwrap();
+        file.truncate(page).unwrap();
+        assert!(lent == &bytes[16..]);
+        assert!(map.copy(page).unwrap().is_none(), "nothing of that is the file's any more");
     }
 
     #[test]

@@ -29,17 +29,18 @@ pub(crate) struct Target {
     pub(crate) index: u64,
     /// The generation that it was appended in.
     pub(crate) generation: u64,
-    /// For an append that waits for its own record: the stage that the record went into.
+    /// The stage that the record was in when it was asked about. Nothing if it was committed by then: it can be cut, but
+    /// not dropped.
     pub(crate) stage: Option<u64>,
 }
 
-/// What a failed write dropped under `SyncPolicy::Always`: the records staged after `kept`.
+/// Records that were dropped before they were committed: those staged after `kept`.
 #[derive(Debug)]
 pub(crate) struct Dropped {
-    pub(crate) generation: u64,
+    /// The stage that they were in. The next records go into another one, and so do those that follow a cut.
     pub(crate) stage: u64,
     pub(crate) kept: u64,
-    /// Appends that have to hear of it.
+    /// Callers that wait for one of them, each of which has to hear of it.
     pub(crate) waiting: u64,
     pub(crate) error: Error,
 }
@@ -49,7 +50,7 @@ struct State {
     turns: Turns,
     generation: u64,
     durable: Watermark,
-    /// All that was appended before this generation was made durable, and then cut or kept.
+    /// All that was appended before this generation was made durable and then cut or kept, or cut before it was written.
     settled: u64,
     dropped: VecDeque<Dropped>,
     failure: Option<Arc<Error>>,
@@ -112,10 +113,21 @@ impl Commit {
         self.state.lock().durable
     }
 
+    /// The generation that the durable watermark is of.
+    pub(crate) fn generation(&self) -> u64 {
+        self.state.lock().generation
+    }
+
     /// Completed syncs, and the records that they made durable.
     pub(crate) fn syncs(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.syncs, state.synced_records)
+    }
+
+    /// Waiters that sleep until they have a verdict or may lead, and threads that sleep until they can take the slot.
+    #[cfg(test)]
+    pub(crate) fn asleep(&self) -> (u64, u64) {
+        self.state.lock().turns.asleep()
     }
 
     /// Waits for the slot and takes it.
@@ -159,8 +171,6 @@ impl Commit {
                     match (verdict, led) {
                         (Some(verdict), _) => return verdict,
                         (None, Err(error)) => return Err(error),
-                        // What was asked for is gone: everything that is there is durable now.
-                        (None, Ok(())) if target.stage.is_none() => return Ok(()),
                         (None, Ok(())) => {}
                     }
                 }
@@ -212,7 +222,26 @@ impl Commit {
         }
     }
 
-    /// A cut made a new generation that ends, durably, at `end`. All that was appended before was durable first.
+    /// Readers are about to see a shorter journal, which ends at `end`: no more than that is called durable from here on.
+    /// What waits is told by the [cut](Self::cut), or when that is [taken back](Self::restore).
+    pub(crate) fn lower(&self, _: &Slot<'_>, end: Watermark) {
+        let mut state = self.state.lock();
+        if end.bytes < state.durable.bytes {
+            self.set(&mut state, end);
+        }
+    }
+
+    /// A cut that was begun is taken back: the journal ends durably at `end` again, in another generation. What was staged
+    /// before still is, and still waits.
+    pub(crate) fn restore(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
+        let mut state = self.state.lock();
+        state.generation = generation;
+        state.turns.told();
+        self.set(&mut state, end);
+    }
+
+    /// A cut made a new generation that ends, durably, at `end`. All that was appended before was durable first, or was
+    /// staged and removed with the rest.
     pub(crate) fn cut(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
         let mut state = self.state.lock();
         state.generation = generation;
@@ -248,7 +277,7 @@ impl Commit {
 impl Dropped {
     /// Whether the record that `target` waits for is one of those.
     fn holds(&self, target: Target) -> bool {
-        target.stage == Some(self.stage) && target.generation == self.generation && target.index > self.kept
+        target.stage == Some(self.stage) && target.index > self.kept
     }
 }
 
@@ -290,7 +319,7 @@ mod tests {
     }
 
     fn stage_dropped(kept: u64, waiting: u64) -> Dropped {
-        Dropped { generation: 0, stage: 0, kept, waiting, error: failure() }
+        Dropped { stage: 0, kept, waiting, error: failure() }
     }
 
     #[test]
@@ -363,11 +392,32 @@ mod tests {
         let commit = Commit::new(Watermark::default());
         let slot = commit.take();
         commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
-        commit.dropped(&slot, Dropped { generation: 1, ..stage_dropped(1, 1) });
+        commit.dropped(&slot, Dropped { stage: 1, ..stage_dropped(1, 1) });
         drop(slot);
         commit.wait(target(7), |_| unreachable!("settled")).unwrap();
-        let dropped = Target { generation: 1, ..target(2) };
+        let dropped = Target { generation: 1, stage: Some(1), ..target(2) };
         commit.wait(dropped, |_| unreachable!("dropped")).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_staged_while_a_cut_is_taken_back_waits_on() {
+        let commit = Commit::new(Watermark { index: 4, bytes: 80 });
+        let slot = commit.take();
+        commit.lower(&slot, Watermark { index: 1, bytes: 20 });
+        assert_eq!((commit.durable_index(), commit.durable_bytes()), (1, 20));
+        commit.restore(&slot, 2, Watermark { index: 4, bytes: 80 });
+        drop(slot);
+        commit.wait(target(4), |_| unreachable!("durable")).unwrap();
+        let mut led = 0;
+        let lead = |slot: &Slot<'_>| {
+            led += 1;
+            commit.acknowledge(slot, 2, Watermark { index: 5, bytes: 100 });
+            Ok(())
+        };
+        commit.wait(target(5), lead).unwrap();
+        assert_eq!(led, 1);
+        commit.dropped(&commit.take(), stage_dropped(5, 1));
+        commit.wait(target(6), |_| unreachable!("dropped")).unwrap_err();
     }
 
     #[test]

@@ -125,6 +125,12 @@ impl Turns {
         Some(Lead { yields: self.gathers && 2 * here <= self.seen })
     }
 
+    /// Waiters that sleep, and threads that wait for the slot itself.
+    #[cfg(test)]
+    pub(crate) fn asleep(&self) -> (u64, u64) {
+        (self.asleep.iter().sum(), self.takers)
+    }
+
     /// A waiter for record `index` of `generation` goes to sleep; its gate.
     pub(crate) fn sleeps(&mut self, generation: u64, index: u64) -> Gate {
         let covered = self.round.is_some_and(|round| generation == round.generation && index <= round.last);

@@ -11,11 +11,13 @@ pub(crate) struct Generation {
     number: u64,
     /// The lowest last record that a later cut has left.
     lowest_cut: AtomicU64,
+    /// The same of those cuts that were not taken back.
+    lowest_kept: AtomicU64,
 }
 
 impl Generation {
     pub(crate) fn new(number: u64) -> Arc<Self> {
-        Arc::new(Self { number, lowest_cut: AtomicU64::new(NONE) })
+        Arc::new(Self { number, lowest_cut: AtomicU64::new(NONE), lowest_kept: AtomicU64::new(NONE) })
     }
 
     /// How many cuts there were before it since the journal was opened.
@@ -27,6 +29,12 @@ impl Generation {
     /// The last record that the deepest cut since has left. Whoever sees a later generation sees the cuts before it.
     pub(crate) fn lowest_cut(&self) -> Option<u64> {
         let lowest = self.lowest_cut.load(Ordering::Acquire);
+        (lowest != NONE).then_some(lowest)
+    }
+
+    /// The last record that the deepest cut since has left, of the cuts that were carried out.
+    pub(crate) fn lowest_kept(&self) -> Option<u64> {
+        let lowest = self.lowest_kept.load(Ordering::Acquire);
         (lowest != NONE).then_some(lowest)
     }
 }
@@ -59,6 +67,13 @@ impl Generations {
         }
         next
     }
+
+    /// The cut that has begun the current generation, in which `kept` was the last record, is not taken back any more.
+    pub(crate) fn carried_out(&self, kept: u64) {
+        for former in &self.former {
+            former.lowest_kept.fetch_min(kept, Ordering::AcqRel);
+        }
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -77,6 +92,19 @@ mod tests {
         assert_eq!((first.lowest_cut(), second.lowest_cut()), (Some(5), Some(5)));
         assert_eq!(generations.current().number(), 3);
         assert_eq!(generations.current().lowest_cut(), None);
+    }
+
+    #[test]
+    fn cuts_that_were_taken_back_are_told_apart() {
+        let mut generations = Generations::new();
+        let first = Arc::clone(generations.current());
+        generations.cut(10);
+        generations.cut(30);
+        assert_eq!((first.lowest_cut(), first.lowest_kept()), (Some(10), None));
+        let fourth = generations.cut(20);
+        generations.carried_out(20);
+        assert_eq!((first.lowest_cut(), first.lowest_kept()), (Some(10), Some(20)));
+        assert_eq!(fourth.lowest_kept(), None);
     }
 
     #[test]

@@ -79,15 +79,17 @@ impl<T: Published> Subscriber<T> {
 }
 
 /// Values that were replaced and that someone may still hold. The writer keeps one count of each, so that none is
-/// dropped by a reader, and lets go of those that nobody else holds.
+/// dropped by a reader, and lets go of those that nobody else holds, once it holds no lock.
 #[derive(Debug)]
 pub(crate) struct Retired<T> {
     values: Vec<Arc<T>>,
+    /// Those that nobody else holds. To drop one takes long, if it is large, so that is left to a caller without locks.
+    gone: Vec<Arc<T>>,
 }
 
 impl<T: Published> Retired<T> {
     pub(crate) fn new() -> Self {
-        Self { values: Vec::new() }
+        Self { values: Vec::new(), gone: Vec::new() }
     }
 
     /// Publishes `value` in place of `current`, the writer's own handle; what it replaces joins the retired.
@@ -103,13 +105,23 @@ impl<T: Published> Retired<T> {
         self.values.push(value);
     }
 
-    /// Drops what nobody else holds and returns the rest.
+    /// Puts aside what nobody else holds and returns the rest.
     ///
     /// `Arc::get_mut` synchronises with the drop of the last other count; a bare look at the count would not, and a
     /// reader's last access could then come after what follows here.
     pub(crate) fn held(&mut self) -> &[Arc<T>] {
-        self.values.retain_mut(|value| Arc::get_mut(value).is_none());
+        self.gone.extend(self.values.extract_if(.., |value| Arc::get_mut(value).is_some()));
         &self.values
+    }
+
+    #[inline]
+    pub(crate) fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// What was put aside, to be dropped.
+    pub(crate) fn take_gone(&mut self) -> Vec<Arc<T>> {
+        std::mem::take(&mut self.gone)
     }
 }
 
@@ -142,8 +154,11 @@ mod tests {
         let mut retired = Retired::new();
         retired.add(publisher.replace(value(2)));
         assert_eq!(retired.held().len(), 1, "the subscriber has not looked yet");
+        assert!(!retired.has_gone());
         assert_eq!(subscriber.get().0, 2);
         assert_eq!(retired.held().len(), 0);
+        assert_eq!(retired.take_gone().len(), 1, "it is dropped by the caller");
+        assert!(!retired.has_gone());
     }
 
     #[test]

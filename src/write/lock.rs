@@ -2,16 +2,18 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::sync::MutexGuard;
+use crate::sync::{Arc, MutexGuard};
+use crate::view::View;
 use crate::write::notify::{News, Watch};
 use crate::write::writer::Writer;
 
 /// The writer, locked. When it is given up, those who asked for news are rung for: after the lock is free again, which
-/// they want next.
+/// they want next. After that, views that nobody holds any more are dropped: to unmap one takes milliseconds.
 pub(crate) struct Locked<'a> {
     // In this order: the fields of a struct are dropped from first to last.
     writer: MutexGuard<'a, Writer>,
     bell: Bell<'a>,
+    gone: Vec<Arc<View>>,
 }
 
 struct Bell<'a> {
@@ -22,7 +24,7 @@ struct Bell<'a> {
 impl<'a> Locked<'a> {
     #[inline]
     pub(crate) fn new(writer: MutexGuard<'a, Writer>, watch: &'a Watch) -> Self {
-        Self { writer, bell: Bell { watch, news: News::None } }
+        Self { writer, bell: Bell { watch, news: News::None }, gone: Vec::new() }
     }
 }
 
@@ -46,6 +48,9 @@ impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
         self.bell.news = self.writer.news();
+        if self.writer.retired.has_gone() {
+            self.gone = self.writer.retired.take_gone();
+        }
     }
 }
 

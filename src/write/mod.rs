@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::file::end::{is_no_space, leave_mark, take_off};
 use crate::file::map::Map;
+use crate::file::preserve::Copies;
 use crate::group_commit::{Commit, Dropped, Slot, Watermark};
 use crate::options::{Format, Options, SyncPolicy};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
@@ -31,7 +32,7 @@ use crate::view::publish::Publisher;
 use crate::write::lock::Locked;
 use crate::write::notify::Watch;
 use crate::write::preallocate::RoomAhead;
-use crate::write::writer::{Note, Start, Writer};
+use crate::write::writer::{Note, Refusal, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
 #[derive(Debug, Default)]
@@ -126,7 +127,7 @@ impl Log {
         loop {
             writer.check()?;
             // A truncation, too, must find nothing left behind the committed end, and nobody untold.
-            if !writer.is_staged() && !writer.rolls_back() {
+            if !writer.is_staged() && !writer.owes() {
                 return Ok(writer);
             }
             let durable = self.commit.durable_bytes();
@@ -136,7 +137,8 @@ impl Log {
             }
             match writer.write_staged(durable) {
                 Ok(()) => return Ok(writer),
-                Err(error) => writer = self.refuse(writer, slot, error)?,
+                Err(Refusal::Before(error)) => return Err(self.refuse_unwritten(writer, slot, error)),
+                Err(Refusal::Write(error)) => writer = self.refuse(writer, slot, error)?,
             }
         }
     }
@@ -154,6 +156,9 @@ impl Log {
     /// Whoever gets slot and lock first does what the note says; the others look again and find nothing to do.
     fn settle_with(&self, slot: &Slot<'_>) -> Locked<'_> {
         let mut writer = self.lock();
+        if let Some(Note::Drop(dropped)) = writer.note.take_if(|note| matches!(note, Note::Drop(_))) {
+            self.commit.dropped(slot, dropped);
+        }
         match writer.note {
             // The note stays while the lock is not held, so that nothing is flushed.
             Some(Note::Sync) => {
@@ -164,7 +169,7 @@ impl Log {
                 writer
             }
             Some(Note::RollBack { .. }) => self.roll_back(slot, writer),
-            None => writer,
+            Some(Note::Drop(_)) | None => writer,
         }
     }
 
@@ -237,16 +242,28 @@ impl Log {
             let writer = self.settle(writer, slot);
             return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
         }
-        let dropped = (self.policy == SyncPolicy::Always).then(|| {
-            let (generation, kept) = (writer.view.cuts(), writer.committed.index);
-            let (stage, waiting) = (writer.stage, writer.waiting);
-            writer.drop_staged();
-            self.set_appended(kept);
-            Dropped { generation, stage, kept, waiting, error: error.again() }
-        });
+        let dropped = (self.policy == SyncPolicy::Always).then(|| self.drop_staged(&mut writer, &error));
         writer.note = Some(Note::RollBack { dropped });
         drop(self.settle(writer, slot));
         Err(error)
+    }
+
+    /// What is staged could not be written, and nothing of it was: there is nothing to take off the file. Who waits for it
+    /// under `SyncPolicy::Always` is told as after a failed write. Returns `error`.
+    fn refuse_unwritten(&self, mut writer: Locked<'_>, slot: Option<&Slot<'_>>, error: Error) -> Error {
+        if self.policy == SyncPolicy::Always {
+            writer.note = Some(Note::Drop(self.drop_staged(&mut writer, &error)));
+            drop(self.settle(writer, slot));
+        }
+        error
+    }
+
+    /// Drops what is staged, because of `error`; what those who wait for it have to be told.
+    fn drop_staged(&self, writer: &mut Locked<'_>, error: &Error) -> Dropped {
+        let (stage, waiting, kept) = (writer.stage, writer.waiting, writer.committed.index);
+        writer.drop_staged();
+        self.set_appended(kept);
+        Dropped { stage, kept, waiting, error: error.again() }
     }
 
     /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
@@ -305,7 +322,10 @@ impl Log {
         writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
         self.set_appended(durable.index);
         // Without a map of its own the new view shows the old one's pages, which then have to stay.
-        if rest == Rest::TakeOff && mapped && writer.preserve(durable.bytes, self.preserve_limit).is_ok() {
+        if rest == Rest::TakeOff
+            && mapped
+            && writer.preserve(durable.bytes, self.preserve_limit, &mut Copies::default()).is_ok()
+        {
             // Best effort: the handle is of no more use, and the next open decides by what it finds.
             let _ = take_off(&self.file, self.format, durable.bytes);
         }

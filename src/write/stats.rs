@@ -42,12 +42,13 @@ pub struct Stats {
 
 impl Log {
     pub(crate) fn stats(&self) -> Stats {
-        let (syncs, synced_records) = self.commit.syncs();
         let background = self.background.lock();
         let (background_failures, last_background_failure) = (background.count, background.last.clone());
         drop(background);
-        let durable = self.commit.durable();
+        // Under the append lock no cut is under way, and nothing is committed: all of this is one moment.
         let mut writer = self.lock();
+        let durable = self.commit.durable();
+        let (syncs, synced_records) = self.commit.syncs();
         let (appended, committed) = (writer.appended(), writer.committed);
         let held = writer.retired.held();
         let (views_held, held_bytes) = (held.len() as u64, held.iter().map(|view| view.map().limit()).sum());

@@ -4,19 +4,17 @@
 
 use crate::error::{Error, Result};
 use crate::file::end::{cut, is_no_space};
-use crate::file::map::{Map, maps_left};
+use crate::file::map::Map;
+use crate::file::preserve::Copies;
 use crate::format::{HEADER_LEN, Header, flag};
-use crate::group_commit::{Slot, Watermark};
+use crate::group_commit::{Dropped, Slot, Watermark};
 use crate::index::{Index, IndexWriter};
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::{Extent, View};
 use crate::write::lock::Locked;
-use crate::write::writer::Writer;
+use crate::write::writer::{Refusal, Writer};
 use crate::write::{Log, Rest};
-
-/// Mappings that a truncation leaves to the rest of the process.
-const SPARE_MAPS: usize = 8;
 
 /// A header in the file before and after it was rewritten without `CONTINUED`.
 struct Resealed {
@@ -33,78 +31,162 @@ impl Log {
     }
 
     fn cut_back(&self, n: u64) -> Result<()> {
-        // Step 1: slot, then append lock, both held throughout; everything flushed and synced.
+        // Step 1: slot, then append lock, both held throughout; everything that stays flushed and synced. What readers hold
+        // is copied in between: appends need not wait for that.
         let slot = self.commit.take();
-        let mut writer = self.flush_locked(self.lock(), Some(&slot))?;
-        let (first, old_end) = (writer.view.first(), writer.committed);
-        if n != 0 && (n < first.saturating_sub(1) || n > old_end.index) {
-            return Err(Error::OutOfRange { index: n, first, last: old_end.index });
-        }
+        let copies = self.copy_ahead(&slot, n);
+        let mut writer = self.flush_kept(&slot, n)?;
+        let (generation, old_end) = (self.commit.generation(), writer.committed);
         if self.commit.durable_bytes() != old_end.bytes {
             if let Err(error) = self.file.sync() {
                 return Err(self.poison(&slot, writer, Rest::TakeOff, error));
             }
-            self.commit.acknowledge(&slot, writer.view.cuts(), old_end);
+            self.commit.acknowledge(&slot, generation, old_end);
         }
         // A gap goes too if the journal is cleared, and with it the numbering.
-        let clears = n == 0 && first > 1;
-        if n == old_end.index && !clears {
-            return Ok(());
+        let clears = n == 0 && writer.view.first() > 1;
+        if n < old_end.index || clears {
+            return self.cut_file(&slot, writer, n, copies);
         }
-        let (kept, end) = writer.place_of_cut(n)?;
+        if writer.is_staged() {
+            // Nothing of what goes is in the file.
+            let map = Map::new(&self.file, old_end.bytes)?;
+            writer.cut_staged(map);
+            self.set_appended(old_end.index);
+        }
+        if writer.view.cuts() != generation {
+            writer.generations.carried_out(old_end.index);
+            self.commit.cut(&slot, writer.view.cuts(), old_end);
+        }
+        Ok(())
+    }
+
+    /// Commits what is staged up to record `n`, and drops what is staged after it, if `n` itself is staged. Else all that
+    /// is staged stays where it is, to be dropped with the rest.
+    ///
+    /// # Errors
+    /// `OutOfRange` if there is no record `n` to keep.
+    fn flush_kept<'a>(&'a self, slot: &Slot<'_>, n: u64) -> Result<Locked<'a>> {
+        let mut writer = self.lock();
+        loop {
+            writer.check()?;
+            let (first, last) = (writer.view.first(), writer.appended().index);
+            // A cut must find nothing left behind the committed end, and nobody untold.
+            if writer.owes() {
+                writer = self.settle(writer, Some(slot));
+                continue;
+            }
+            if n != 0 && (n < first.saturating_sub(1) || n > last) {
+                return Err(Error::OutOfRange { index: n, first, last });
+            }
+            if n <= writer.committed.index {
+                return Ok(writer);
+            }
+            let durable = self.commit.durable_bytes();
+            if writer.needs_slot(durable) {
+                writer = self.settle(writer, Some(slot));
+                continue;
+            }
+            let written =
+                if n == last { writer.write_staged(durable) } else { writer.write_kept(n, durable) };
+            match written {
+                Ok(()) => {
+                    self.set_appended(n);
+                    return Ok(writer);
+                }
+                Err(Refusal::Before(error)) => return Err(error),
+                Err(Refusal::Write(error)) => writer = self.refuse(writer, Some(slot), error)?,
+            }
+        }
+    }
+
+    /// Copies what readers hold beyond record `n`, as far as it is committed by now. The append lock is held only to find
+    /// out whether there is any.
+    fn copy_ahead(&self, _: &Slot<'_>, n: u64) -> Copies {
+        let mut writer = self.lock();
+        let maps = writer.held_maps();
+        if maps.is_empty() || writer.failure.is_some() {
+            return Copies::default();
+        }
+        let view = Arc::clone(&writer.view);
+        drop(writer);
+        let Ok((_, end)) = place_of_cut(&view, n) else { return Copies::default() };
+        let beyond: Vec<_> = maps.into_iter().filter(|map| map.beyond(end.bytes) > 0).collect();
+        // More than that is not copied at all, and the cut says so.
+        let bytes = beyond.iter().fold(0u64, |sum, map| sum.saturating_add(map.beyond(end.bytes)));
+        if bytes > self.preserve_limit { Copies::default() } else { Copies::make(beyond, end.bytes) }
+    }
+
+    /// Removes the records after `n`, some of which are committed, from the file.
+    fn cut_file(&self, slot: &Slot<'_>, mut writer: Locked<'_>, n: u64, mut copies: Copies) -> Result<()> {
+        let (kept, end) = place_of_cut(&writer.view, n)?;
         writer.check_limits(end.bytes, self.preserve_limit)?;
 
-        // Step 2: a view of the shorter journal, with its own map and index.
-        let old_index = Arc::clone(writer.index.index());
+        // Step 2: a view of the shorter journal, with its own map and index. What is staged stays for now. Nothing may be
+        // called durable that is not committed any more, or committed that is not appended.
+        let old = Old {
+            index: Arc::clone(writer.index.index()),
+            committed: writer.committed,
+            appended: writer.appended(),
+        };
         let map = Map::new(&self.file, end.bytes)?;
         // Publishing the full length again must not fail, so its map is made now.
-        let spare = Map::new(&self.file, old_end.bytes)?;
+        let spare = Map::new(&self.file, old.committed.bytes)?;
         if n == 0 {
-            writer.index = IndexWriter::new(old_index.mode(), 1, 0);
+            writer.index = IndexWriter::new(old.index.mode(), 1, 0);
         } else {
             writer.index.cut(end.index, end.bytes);
         }
+        self.commit.lower(slot, end);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
 
         // Step 3: what readers hold of the rest is preserved.
-        if let Err(error) = writer.preserve(end.bytes, self.preserve_limit) {
-            self.undo(&slot, writer, (spare, old_index, old_end));
+        if let Err(error) = writer.preserve(end.bytes, self.preserve_limit, &mut copies) {
+            self.undo(slot, writer, spare, old);
             return Err(error);
         }
-        self.ahead.cut(&slot);
+        self.ahead.cut(slot);
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
-        let done = match self.announce(end.bytes, old_end.bytes, kept) {
+        let done = match self.announce(end.bytes, old.committed.bytes, kept) {
             Ok(()) => cut(&self.file, self.format, end.bytes).map_err(|error| (Rest::TakeOff, error)),
             Err(Announce::Undone(error)) => {
-                self.undo(&slot, writer, (spare, old_index, old_end));
+                self.undo(slot, writer, spare, old);
                 return Err(error);
             }
             // The last record that stays may not have left its batch: cut there, it would be lost with it.
             Err(Announce::Stuck(error)) => Err((Rest::Leave, error)),
         };
         // Whether the cut succeeded or not, what is beyond it is not known to be there any more.
+        let (stage, waiting) = (writer.stage, writer.waiting);
         writer.committed = end;
-        self.commit.cut(&slot, writer.view.cuts(), end);
+        writer.drop_staged();
+        writer.generations.carried_out(end.index);
+        if let Err((_, error)) = &done {
+            // What was staged was never written, and this did not remove it either.
+            let error = error.again();
+            self.commit.dropped(slot, Dropped { stage, kept: old.committed.index, waiting, error });
+        }
+        self.commit.cut(slot, writer.view.cuts(), end);
         match done {
             Ok(marked) => {
                 writer.marked = marked;
                 writer.barrier = end.bytes;
                 Ok(())
             }
-            Err((rest, error)) => Err(self.poison(&slot, writer, rest, error)),
+            Err((rest, error)) => Err(self.poison(slot, writer, rest, error)),
         }
     }
 
     /// Publishes the full length again, as another generation.
-    fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, (map, index, end): (Map, Arc<Index>, Watermark)) {
+    fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, map: Map, old: Old) {
         // The intent may have overwritten the mark of a clean end.
         writer.marked = false;
-        writer.index.restore(index, end.index, end.bytes);
-        writer.publish_cut(map, end);
-        self.set_appended(end.index);
-        self.commit.cut(slot, writer.view.cuts(), end);
+        writer.index.restore(old.index, old.appended.index, old.appended.bytes);
+        self.set_appended(old.appended.index);
+        writer.publish_cut(map, old.committed);
+        self.commit.restore(slot, writer.view.cuts(), old.committed);
     }
 
     /// Writes the mark that says "the journal ends at `end`" behind the old end, and takes the last record that is kept
@@ -198,46 +280,38 @@ enum Announce {
     Stuck(Error),
 }
 
+/// What a cut that is taken back goes on with.
+struct Old {
+    index: Arc<Index>,
+    committed: Watermark,
+    appended: Watermark,
+}
+
+/// The last record that stays and where the journal then ends, if the records of `view` up to `n` are kept.
+///
+/// # Errors
+/// `Corrupt` if the way to record `n` is not what it was when it was written: then nothing is cut.
+fn place_of_cut(view: &View, n: u64) -> Result<(Option<Extent>, Watermark)> {
+    if n == 0 {
+        return Ok((None, Watermark::default()));
+    }
+    let first = view.first();
+    if n < first {
+        // Nothing stays but the gap.
+        return Ok((None, Watermark { index: n, bytes: view.index().nearest(first).1 }));
+    }
+    match view.locate(n, view.committed(), &mut None) {
+        Some(extent) => Ok((Some(extent), Watermark { index: n, bytes: extent.end })),
+        None => Err(Error::corrupt(view.map().file().path(), view.index().nearest(n).1, n)),
+    }
+}
+
 impl Writer {
-    /// The last record that stays and where the journal then ends, if the records up to `n` are kept.
-    ///
-    /// # Errors
-    /// `Corrupt` if the way to record `n` is not what it was when it was written: then nothing is cut.
-    fn place_of_cut(&self, n: u64) -> Result<(Option<Extent>, Watermark)> {
-        if n == 0 {
-            return Ok((None, Watermark::default()));
-        }
-        let first = self.view.first();
-        if n < first {
-            // Nothing stays but the gap.
-            return Ok((None, Watermark { index: n, bytes: self.view.index().nearest(first).1 }));
-        }
-        match self.view.locate(n, self.view.committed(), &mut None) {
-            Some(extent) => Ok((Some(extent), Watermark { index: n, bytes: extent.end })),
-            None => Err(Error::corrupt(self.file.path(), self.view.index().nearest(n).1, n)),
-        }
-    }
-
-    /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
-    fn publish_cut(&mut self, map: Map, end: Watermark) {
-        let (index, generation) = (Arc::clone(self.index.index()), self.generations.cut(end.index));
-        self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
-    }
-
-    /// Before anything is changed: whether what older views hold beyond `cut` can be preserved.
-    fn check_limits(&mut self, cut: u64, limit: u64) -> Result<()> {
-        let held = self.retired.held();
-        let held_bytes = held.iter().map(|view| view.map().beyond(cut)).sum();
-        let why = if held_bytes > limit {
-            format!("preserve_limit is {limit} bytes")
-        } else if let Some(left) = maps_left()
-            // Each map that pages are put into becomes two or three.
-            && left < SPARE_MAPS + 2 * (held.len() + 1)
-        {
-            format!("only {left} memory mappings are left to the process")
-        } else {
-            return Ok(());
-        };
-        Err(Error::ReadersActive { held_bytes, why })
+    /// The maps of views that someone holds, in addition to the journal. A guess where the current view is concerned: that
+    /// is certain only once it was replaced.
+    fn held_maps(&mut self) -> Vec<Arc<Map>> {
+        // The writer and the publisher hold it too.
+        let current = (Arc::strong_count(&self.view) > 2).then_some(&self.view);
+        self.retired.held().iter().chain(current).map(|view| Arc::clone(view.map())).collect()
     }
 }

@@ -9,13 +9,14 @@ use std::io::IoSlice;
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::file::map::Map;
+use crate::file::preserve::{Copies, Mappings};
 use crate::format::{HEADER_LEN, Header, flag, record_end};
 use crate::group_commit::{Dropped, Watermark};
 use crate::index::IndexWriter;
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::View;
-use crate::view::generation::Generations;
+use crate::view::generation::{Generation, Generations};
 use crate::view::publish::{Publisher, Retired};
 use crate::write::notify::{Asked, News};
 
@@ -33,6 +34,8 @@ pub(crate) enum Note {
     Sync,
     /// A write failed: take what it left behind the committed end off the file.
     RollBack { dropped: Option<Dropped> },
+    /// Records were dropped and nothing was written: tell those who wait for them.
+    Drop(Dropped),
 }
 
 /// Why a record in hand did not get in.
@@ -41,6 +44,14 @@ pub(crate) enum Refusal {
     Before(Error),
     /// A write failed: the file may hold a part of what it was given.
     Write(Error),
+}
+
+/// What the file has accepted, for readers to [see](Writer::publish).
+#[must_use]
+pub(crate) struct Written {
+    map: Option<Map>,
+    end: u64,
+    barrier: u8,
 }
 
 /// Records of a batch: payloads and their CRCs, computed before the append lock was taken.
@@ -67,7 +78,7 @@ pub(crate) struct Writer {
     staging_len: usize,
     /// The stage that appends go into: a new one after each drop.
     pub(crate) stage: u64,
-    /// Appends since the last commit that wait for their records.
+    /// Callers that wait for a record that is staged.
     pub(crate) waiting: u64,
     pub(crate) committed: Watermark,
     pub(crate) index: IndexWriter,
@@ -84,6 +95,7 @@ pub(crate) struct Writer {
     /// The committed end when the first of them asked.
     asked_at: Watermark,
     pub(crate) retired: Retired<View>,
+    mappings: Mappings,
     pub(crate) publisher: Publisher<View>,
     pub(crate) flushes: u64,
     pub(crate) views_published: u64,
@@ -135,6 +147,7 @@ impl Writer {
             asked: Asked::Nothing,
             asked_at: committed,
             retired: Retired::new(),
+            mappings: Mappings::default(),
             flushes: 0,
             views_published: 1,
         })
@@ -170,6 +183,11 @@ impl Writer {
     /// Whether the file holds something behind its committed end.
     pub(crate) fn rolls_back(&self) -> bool {
         matches!(self.note, Some(Note::RollBack { .. }))
+    }
+
+    /// Whether a write that failed is still to be answered for.
+    pub(crate) fn owes(&self) -> bool {
+        matches!(self.note, Some(Note::RollBack { .. } | Note::Drop(_)))
     }
 
     /// Whether a flush has to wait for the holder of the sync slot.
@@ -219,22 +237,92 @@ impl Writer {
     ///
     /// # Errors
     /// `Io`. Then nothing is committed, and the buffer is as it was; the file may hold a part of it.
-    pub(crate) fn write_staged(&mut self, durable: u64) -> Result<()> {
+    pub(crate) fn write_staged(&mut self, durable: u64) -> Result<(), Refusal> {
         let end = self.index.end();
-        let map = self.map_for(end)?;
+        let map = self.map_for(end).map_err(Refusal::Before)?;
         let barrier = self.barrier_flag(durable);
         self.patch_barrier(barrier);
-        self.file.write_at(&self.staging, self.committed.bytes)?;
-        self.publish(map, end, barrier);
+        self.file.write_at(&self.staging, self.committed.bytes).map_err(Refusal::Write)?;
+        self.publish(Written { map, end, barrier });
         Ok(())
     }
 
-    /// Writes what is staged and, behind it, a record that does not fit the buffer, without copying it. One that fits
+    /// Of what is staged, writes the records up to `n`, which is one of them, and drops the rest. The view that is then
+    /// published is of the next generation. If a batch goes on after record `n`, that record ends it.
+    ///
+    /// # Errors
+    /// As [`write_staged`](Self::write_staged): then nothing is dropped either.
+    pub(crate) fn write_kept(&mut self, n: u64, durable: u64) -> Result<(), Refusal> {
+        let Some((at, len)) = self.staged_place(n) else {
+            let source = std::io::ErrorKind::InvalidData.into();
+            return Err(Refusal::Before(self.file.error("find a staged record of", source)));
+        };
+        let start = self.committed.bytes;
+        let end = start.saturating_add(len as u64);
+        let map = Map::new(&self.file, end).map_err(Refusal::Before)?;
+        let barrier = self.barrier_flag(durable);
+        self.patch_barrier(barrier);
+        let header = Header::decode_at(&self.staging, at);
+        let goes_on =
+            header.filter(|header| self.format == Format::Sealed && header.flags() & flag::CONTINUED != 0);
+        if let Some(header) = goes_on {
+            let flags = header.flags() & !(flag::CONTINUED | flag::SEALED);
+            self.put_header(at, header.with_flags(start.saturating_add(at as u64), flags));
+        }
+        let kept = self.staging.get(..len).unwrap_or_default();
+        if let Err(error) = self.file.write_at(kept, start) {
+            if let Some(header) = goes_on {
+                self.put_header(at, header);
+            }
+            return Err(Refusal::Write(error));
+        }
+        self.index.rewind(n, end);
+        self.stage += 1;
+        self.begin_generation(n);
+        self.publish(Written { map: Some(map), end, barrier });
+        Ok(())
+    }
+
+    /// Where the header of record `n`, which is staged, begins in the buffer, and where the record ends there.
+    fn staged_place(&self, n: u64) -> Option<(usize, usize)> {
+        let mut at = 0;
+        let mut left = n.checked_sub(self.committed.index)?;
+        loop {
+            let end =
+                usize::try_from(record_end(at as u64, Header::decode_at(&self.staging, at)?.len)?).ok()?;
+            left = left.checked_sub(1)?;
+            if left == 0 {
+                return (end <= self.staging.len()).then_some((at, end));
+            }
+            at = end;
+        }
+    }
+
+    /// Drops what is staged and publishes a view of the next generation, with `map`, that ends where the file does.
+    pub(crate) fn cut_staged(&mut self, map: Map) {
+        self.drop_staged();
+        self.publish_cut(map, self.committed);
+    }
+
+    /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
+    pub(crate) fn publish_cut(&mut self, map: Map, end: Watermark) {
+        let (index, generation) = (Arc::clone(self.index.index()), self.begin_generation(end.index));
+        self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
+    }
+
+    /// Begins the generation in which `kept` is the last record. Whatever cuts wakes all who wait, who then ask anew.
+    fn begin_generation(&mut self, kept: u64) -> Arc<Generation> {
+        self.asked = Asked::Nothing;
+        self.generations.cut(kept)
+    }
+
+    /// Writes what is staged and, behind it, a record that does not fit the buffer, without copying it. It is appended
+    /// then, and committed once it is published. One that fits
     /// is copied, however long: up to three quarters of the default buffer, a system call of its own was never quicker.
     ///
     /// # Errors
     /// As [`write_staged`](Self::write_staged), or `RecordTooLarge`. The record gets no index.
-    pub(crate) fn write_record(&mut self, record: Parts<'_>, durable: u64) -> Result<u64, Refusal> {
+    pub(crate) fn write_record(&mut self, record: Parts<'_>, durable: u64) -> Result<Written, Refusal> {
         let offset = self.index.end();
         let end = checked_end(offset, record.len).map_err(Refusal::Before)?;
         let map = self.map_for(end).map_err(Refusal::Before)?;
@@ -260,12 +348,11 @@ impl Writer {
             first = false;
         }
         self.index.push(end);
-        self.publish(map, end, barrier);
-        Ok(self.index.last())
+        Ok(Written { map, end, barrier })
     }
 
-    /// Writes what is staged and, behind it, a batch that does not fit the buffer, in as many calls as it needs. The
-    /// commit comes after the last.
+    /// Writes what is staged and, behind it, a batch that does not fit the buffer, in as many calls as it needs. Its
+    /// records are appended after the last, and committed once they are published.
     ///
     /// # Errors
     /// As [`write_record`](Self::write_record); no record of the batch gets an index.
@@ -274,7 +361,7 @@ impl Writer {
         batch: &impl Records,
         total: u64,
         durable: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Written, Refusal> {
         let mut offset = self.index.end();
         // `total` is the batch with its headers, so if its end is fine, so is that of each record.
         checked_end(offset, total).map_err(Refusal::Before)?;
@@ -312,8 +399,7 @@ impl Writer {
                 self.index.push(self.index.end() + HEADER_LEN + payload.len() as u64);
             }
         }
-        self.publish(map, end, barrier);
-        Ok(())
+        Ok(Written { map, end, barrier })
     }
 
     /// Drops what is staged, and the indexes it had.
@@ -330,19 +416,37 @@ impl Writer {
         self.views_published += 1;
     }
 
-    /// Preserves, for each older view that someone still holds, what it shows beyond `cut`.
+    /// Whether what older views that someone still holds show beyond `cut` can be preserved. Nothing is changed.
     ///
     /// # Errors
-    /// `ReadersActive` if that is more than `limit` bytes, or the system has no room for it.
-    pub(crate) fn preserve(&mut self, cut: u64, limit: u64) -> Result<()> {
+    /// `ReadersActive` if that is more than `limit` bytes, or takes more memory mappings than the process has left.
+    pub(crate) fn check_limits(&mut self, cut: u64, limit: u64) -> Result<()> {
+        let beyond = self.retired.held().iter().map(|view| view.map().beyond(cut));
+        let (held_bytes, maps) = beyond
+            .filter(|&bytes| bytes > 0)
+            .fold((0u64, 0usize), |(sum, maps), bytes| (sum.saturating_add(bytes), maps + 1));
+        let why = if held_bytes > limit {
+            format!("preserve_limit is {limit} bytes")
+        } else if let Err(wanting) = self.mappings.allow(maps) {
+            wanting.to_string()
+        } else {
+            return Ok(());
+        };
+        Err(Error::ReadersActive { held_bytes, why })
+    }
+
+    /// Preserves, for each older view that someone still holds, what it shows beyond `cut`, with the copies that were
+    /// made ahead.
+    ///
+    /// # Errors
+    /// `ReadersActive` as [`check_limits`](Self::check_limits), or if the system has no room for it.
+    pub(crate) fn preserve(&mut self, cut: u64, limit: u64, copies: &mut Copies) -> Result<()> {
+        self.check_limits(cut, limit)?;
         let held = self.retired.held();
-        let held_bytes = held.iter().map(|view| view.map().beyond(cut)).sum();
-        if held_bytes > limit {
-            return Err(Error::ReadersActive { held_bytes, why: format!("preserve_limit is {limit} bytes") });
-        }
-        held.iter()
-            .try_for_each(|view| view.map().preserve(cut))
-            .map_err(|error| Error::ReadersActive { held_bytes, why: error.to_string() })
+        held.iter().try_for_each(|view| copies.preserve(view.map(), cut)).map_err(|error| {
+            let held_bytes = held.iter().map(|view| view.map().beyond(cut)).sum();
+            Error::ReadersActive { held_bytes, why: error.to_string() }
+        })
     }
 
     /// Someone waits for a record that is not committed, and nothing is staged or someone sees to that.
@@ -367,8 +471,9 @@ impl Writer {
         (end > self.view.map().len()).then(|| Map::new(&self.file, end)).transpose()
     }
 
-    /// The file has accepted everything up to `end`: lets readers see it.
-    fn publish(&mut self, map: Option<Map>, end: u64, barrier: u8) {
+    /// Lets readers see what the file has accepted. All of it is appended, for those who look at the indexes as well.
+    pub(crate) fn publish(&mut self, written: Written) {
+        let Written { map, end, barrier } = written;
         if barrier != 0 {
             self.barrier = self.committed.bytes;
         }
@@ -411,9 +516,14 @@ impl Writer {
             return;
         }
         let flags = header.flags() & flag::CONTINUED | barrier;
-        let sealed = header.with_flags(offset, flags).encode();
-        if let Some(place) = self.staging.get_mut(..sealed.len()) {
-            place.copy_from_slice(&sealed);
+        self.put_header(0, header.with_flags(offset, flags));
+    }
+
+    /// Writes `header` over the one that begins at `at` in the buffer.
+    fn put_header(&mut self, at: usize, header: Header) {
+        let bytes = header.encode();
+        if let Some(place) = self.staging.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            place.copy_from_slice(&bytes);
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use common::faults::{ENOSPC, Faults, Kind, Seen};
 use common::{payload, place, until};
-use wally::seam::{Role, Verdict};
+use wally::seam::{Op, Role, Seam, Verdict};
 use wally::{Error, Format, Journal, Options, SyncPolicy};
 
 const BARRIER: u8 = 1 << 1;
@@ -457,5 +457,83 @@ fn what_is_found_at_open_is_synced_before_it_is_served_and_before_anything_is_wr
             let events = recorder.events();
             assert!(matches!(events[..], [Event::Sync]), "{format:?}, closed {closed}: {events:?}");
         }
+    }
+}
+
+/// At each call that a journal makes, in the midst of what it does, looks at its three indexes: they stand as they stand
+/// for every other thread meanwhile.
+#[derive(Default)]
+struct Looks {
+    journal: OnceLock<Weak<Journal>>,
+    looks: Mutex<Vec<[u64; 3]>>,
+    refused: Mutex<Option<fn(&Op<'_>) -> bool>>,
+}
+
+impl Seam for Looks {
+    fn before(&self, _: Role, op: &Op<'_>) -> Verdict {
+        if let Some(journal) = self.journal.get().and_then(Weak::upgrade) {
+            let look = [journal.durable_index(), journal.committed_index(), journal.last_index()];
+            self.looks.lock().unwrap().push(look);
+        }
+        match *self.refused.lock().unwrap() {
+            Some(refused) if refused(op) => Verdict::Fail(ENOSPC),
+            _ => Verdict::Proceed,
+        }
+    }
+}
+
+#[test]
+fn durable_committed_and_appended_are_in_order_at_every_call() {
+    for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
+        let (_dir, path) = place();
+        let looks = Arc::new(Looks::default());
+        let mut options = Options::new();
+        options.sync_policy(policy).buffer_size(4096).seam(looks.clone());
+        let journal = Arc::new(options.open(path).unwrap());
+        looks.journal.set(Arc::downgrade(&journal)).unwrap();
+        let check = |what: &str| {
+            let looks = std::mem::take(&mut *looks.looks.lock().unwrap());
+            for look in &looks {
+                assert!(look.is_sorted(), "{policy:?}, {what}: {look:?} of {looks:?}");
+            }
+            looks.len()
+        };
+        let refuse = |refused: Option<fn(&Op<'_>) -> bool>| *looks.refused.lock().unwrap() = refused;
+        let mut held = Vec::new();
+        for n in [5, 3, 3, 1, 0] {
+            for salt in 0..4 {
+                journal.append(&payload(salt, 100)).unwrap();
+                journal.append(&payload(salt, 5000)).unwrap();
+                journal.append_batch([payload(salt, 40), payload(salt, 50)]).unwrap();
+            }
+            journal.flush().unwrap();
+            held.push(journal.snapshot());
+            journal.append(b"staged").unwrap();
+            check("appended");
+            journal.truncate_back(n).unwrap();
+            assert!(check("cut") >= 5);
+        }
+        for salt in 0..4 {
+            journal.append(&payload(salt, 5000)).unwrap();
+        }
+        held.push(journal.snapshot());
+        refuse(Some(|op| matches!(op, Op::Preserve { .. })));
+        journal.truncate_back(2).unwrap_err();
+        check("taken back before the file was touched");
+        let mark = |op: &Op<'_>| matches!(op, Op::Write { parts, .. } if parts[0].len() == 16);
+        refuse(Some(mark));
+        // Without room for its mark it goes on.
+        journal.truncate_back(3).unwrap();
+        check("cut without a mark");
+        refuse(Some(|op| matches!(op, Op::Write { .. })));
+        let refused = journal.append(&payload(1, 5000)).map(drop);
+        refused.unwrap_err();
+        check("refused");
+        refuse(None);
+        journal.append(&payload(1, 5000)).unwrap();
+        journal.append(b"staged").unwrap();
+        refuse(Some(|op| matches!(op, Op::Truncate { .. })));
+        assert!(matches!(journal.truncate_back(1), Err(Error::Poisoned { .. })));
+        check("poisoned");
     }
 }

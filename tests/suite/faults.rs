@@ -557,6 +557,32 @@ fn what_is_staged_waits_for_a_map_or_is_refused_under_always() {
 }
 
 #[test]
+fn without_a_map_nothing_was_written_so_nothing_is_taken_off() {
+    for policy in POLICIES {
+        let (_dir, path) = place();
+        let faults = Faults::new();
+        let journal = options(policy, &faults).open(&path).unwrap();
+        // Up to ten bytes before the end of the first window.
+        journal.append(&payload(1, (16 << 20) - 26)).unwrap();
+        journal.sync().unwrap();
+        faults.take();
+        faults.fail(12, |kind| matches!(kind, Kind::Map { .. }));
+        for _ in 0..10 {
+            let refused = journal.append(b"crosses").and_then(|_| journal.flush());
+            assert_eq!(code(&refused.unwrap_err()), Some(12), "{policy:?}");
+        }
+        let staged = if policy == SyncPolicy::Always { 0 } else { 10 };
+        assert_eq!((journal.last_index(), journal.committed_index()), (1 + staged, 1));
+        let seen = faults.take();
+        assert!(seen.iter().all(|seen| matches!(seen.kind, Kind::Map { .. })), "{policy:?}: {seen:?}");
+        faults.heal();
+        assert_eq!(journal.append(b"crosses").unwrap(), 2 + staged);
+        journal.sync().unwrap();
+        assert_eq!(journal.read(2).unwrap(), b"crosses");
+    }
+}
+
+#[test]
 fn where_no_window_can_be_mapped_what_is_needed_is() {
     let (_dir, path) = place();
     let faults = Faults::new();

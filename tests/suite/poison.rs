@@ -256,6 +256,7 @@ fn a_failed_sync_of_a_truncation_poisons() {
     journal.append_batch([b"a", b"b", b"c"]).unwrap();
     journal.sync().unwrap();
     journal.append(b"d").unwrap();
+    journal.flush().unwrap();
     faults.fail(EIO, is_sync);
     poisoned(journal.truncate_back(1));
     faults.heal();

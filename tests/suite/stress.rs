@@ -350,3 +350,75 @@ fn readers_of_every_kind_see_whole_records_only_when_every_append_is_durable() {
     // Room ahead is made and cut all the time.
     stress(400, on_demand(IndexMode::Full).sync_policy(SyncPolicy::Always).preallocate(3000), false);
 }
+
+/// One thread appends, flushes, syncs and cuts, others look at the three indexes. A counter tells whether a cut is under
+/// way: it is odd from before a cut until after it. Without one, indexes only grow, so what is looked at later must not
+/// be less; during one they only fall, so it must not be more.
+#[test]
+fn durable_committed_and_appended_are_in_order_at_every_instant() {
+    for policy in [SyncPolicy::OnDemand, SyncPolicy::Always] {
+        let dir = common::fast_dir();
+        let mut options = Options::new();
+        let journal = options.sync_policy(policy).buffer_size(4096).open(dir.path().join("j")).unwrap();
+        let (cuts, done) = (AtomicU64::new(0), AtomicBool::new(false));
+        let look = || {
+            let (durable, committed) = (|| journal.durable_index(), || journal.committed_index());
+            let appended = || journal.last_index();
+            let before = cuts.load(Ordering::SeqCst);
+            let indexes = match before % 2 {
+                0 => [durable(), committed(), appended()],
+                _ => {
+                    let mut indexes = [appended(), committed(), durable()];
+                    indexes.reverse();
+                    indexes
+                }
+            };
+            if cuts.load(Ordering::SeqCst) == before {
+                assert!(indexes.is_sorted(), "{policy:?}, {before} cuts: {indexes:?}");
+            }
+            let stats = journal.stats();
+            let indexes = [stats.durable_index, stats.committed_index, stats.appended_index];
+            let bytes = [stats.durable_bytes, stats.committed_bytes, stats.appended_bytes];
+            assert!(indexes.is_sorted() && bytes.is_sorted(), "{policy:?}: {stats:?}");
+            usize::from(before % 2 == 1)
+        };
+        std::thread::scope(|scope| {
+            let looking = || {
+                let (mut looks, mut in_cuts) = (0, 0);
+                while !done.load(Ordering::SeqCst) {
+                    (looks, in_cuts) = (looks + 1, in_cuts + look());
+                }
+                (looks, in_cuts)
+            };
+            let readers: Vec<_> = (0..2).map(|_| scope.spawn(looking)).collect();
+            // If this thread fails the others must not go on for ever.
+            struct Done<'a>(&'a AtomicBool);
+            impl Drop for Done<'_> {
+                fn drop(&mut self) {
+                    self.0.store(true, Ordering::SeqCst);
+                }
+            }
+            let end = Done(&done);
+            let mut rng = Rng::new(7);
+            for _ in 0..steps() {
+                match rng.below(8) {
+                    // Goes past the buffer, and now and then past the map.
+                    0 => drop(journal.append(&payload(0, 1, rng.below(3 << 20))).unwrap()),
+                    1..=2 => drop(journal.append_batch([payload(0, 1, 5000), payload(0, 1, 9)]).unwrap()),
+                    3 => journal.flush().unwrap(),
+                    4 => journal.sync().unwrap(),
+                    5 => {
+                        let last = journal.last_index();
+                        cuts.fetch_add(1, Ordering::SeqCst);
+                        journal.truncate_back(last.saturating_sub(rng.below(30) as u64)).unwrap();
+                        cuts.fetch_add(1, Ordering::SeqCst);
+                    }
+                    _ => drop(journal.append(b"staged").unwrap()),
+                }
+            }
+            drop(end);
+            let looks: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+            println!("{policy:?}: {looks:?} looks, and so many of them during cuts");
+        });
+    }
+}

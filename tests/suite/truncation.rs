@@ -158,6 +158,114 @@ fn mark(offset: u64, end: u64) -> Vec<u8> {
     bytes
 }
 
+/// The bytes of a record at `offset`.
+fn record(offset: u64, payload: &[u8], flags: u8) -> Vec<u8> {
+    let (len, crc) = (payload.len() as u64, crc32fast::hash(payload));
+    let mut bytes = len.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(&seal(offset, len, crc, flags).to_le_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Records 1 and 2 are durable, record 3 is staged and so are 4 to 7, a batch, and 8.
+#[test]
+fn of_what_is_staged_only_what_stays_is_written() {
+    for format in FORMATS {
+        for n in 0..=8u64 {
+            let (_dir, path) = place();
+            let script = Script::new();
+            let options = on_demand().new_file_format(format).clone();
+            let journal = options.clone().seam(script.clone()).open(&path).unwrap();
+            let mut records = Vec::new();
+            fill(&journal, 0, 2, &mut records);
+            journal.sync().unwrap();
+            let committed = journal.stats().committed_bytes;
+            fill(&journal, 0, 1, &mut records);
+            let batch: Vec<_> = (4..=7).map(|n| payload(0, n, 50)).collect();
+            journal.append_batch(&batch).unwrap();
+            records.extend(batch);
+            fill(&journal, 0, 1, &mut records);
+            let mut follow = journal.follow(3);
+            script.take();
+            journal.truncate_back(n).unwrap();
+            let calls = script.take();
+            let mut written = Vec::new();
+            for at in 3..=n {
+                // Record 3 is the first of its flush; of a batch that is cut, the last record that stays ends it.
+                let flags = match (format, at) {
+                    (Format::Sealed, 3) => 1 | 2,
+                    (Format::Sealed, 4..=6) if at < n => 1 | 4,
+                    _ => 1,
+                };
+                let offset = committed + written.len() as u64;
+                let mut bytes = record(offset, &records[at as usize - 1], flags);
+                if format == Format::Reference {
+                    bytes[12..16].fill(0);
+                }
+                written.extend(bytes);
+            }
+            match n {
+                0..=1 => {
+                    let beyond = |call: &Call| matches!(call, Call::Write { bytes, .. } if bytes.len() > 16);
+                    assert!(!calls.iter().any(beyond), "{format:?} to {n}: {calls:?}");
+                }
+                2 => assert_eq!(calls, [], "{format:?}"),
+                _ => assert_eq!(calls, [wrote(committed, written), Call::Sync], "{format:?} to {n}"),
+            }
+            records.truncate(n as usize);
+            assert_eq!((journal.last_index(), journal.committed_index(), journal.durable_index()), (n, n, n));
+            assert_holds(&journal, &records);
+            assert_eq!(found_in_copy(&options, &path), records, "{format:?} to {n}");
+            if n < 8 {
+                let error = follow.try_next().map(drop).unwrap_err();
+                assert!(matches!(error, Error::Truncated { last, .. } if last == n), "{error}");
+            }
+            drop(follow);
+            fill(&journal, 1, 3, &mut records);
+            assert_holds(&journal, &records);
+            journal.close().unwrap();
+            assert_holds(&options.open(&path).unwrap(), &records);
+        }
+    }
+}
+
+/// Whatever is refused while the part of a staged batch that stays is written, the batch is as it was afterwards.
+#[test]
+fn a_cut_of_what_is_staged_that_is_refused_leaves_it_staged_as_it_was() {
+    for format in FORMATS {
+        let (_dir, path) = place();
+        let script = Script::new();
+        let options = on_demand().new_file_format(format).clone();
+        let journal = options.clone().seam(script.clone()).open(&path).unwrap();
+        let mut records: Vec<_> = (1..=3).map(|n| payload(0, n, 50)).collect();
+        journal.append_batch(&records).unwrap();
+        for refused in
+            [|call: &Call| matches!(call, Call::Map(_)), |call: &Call| matches!(call, Call::Write { .. })]
+        {
+            let mut armed = true;
+            script.rule(move |call| {
+                let now = refused(call) && armed;
+                armed &= !matches!(call, Call::Write { .. });
+                if now { Verdict::Fail(ENOSPC) } else { Verdict::Proceed }
+            });
+            let error = journal.truncate_back(2).unwrap_err();
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+            assert_eq!((journal.last_index(), journal.committed_index()), (3, 0));
+        }
+        script.lift();
+        fill(&journal, 1, 1, &mut records);
+        journal.flush().unwrap();
+        assert_holds(&journal, &records);
+        if format == Format::Sealed {
+            let file = std::fs::read(&path).unwrap();
+            let flags = [0, 66, 132, 198].map(|start| file[start + 12]);
+            assert_eq!(flags.map(|flags| flags & 4), [4, 4, 0, 0], "CONTINUED");
+        }
+        assert_eq!(found_in_copy(&options, &path), records);
+    }
+}
+
 #[test]
 fn a_cut_inside_a_batch_takes_the_last_kept_record_out_of_it() {
     // The batch is 3..=7; the first record of its flush may be a barrier, which it stays.
@@ -422,7 +530,7 @@ fn if_lent_pages_cannot_be_preserved_nothing_is_changed() {
     }
 }
 
-/// A journal of which records up to 8 are durable and record 9 is staged; 3 to 6 are a batch.
+/// A journal of which records up to 8 are durable, record 9 is committed and record 10 is staged; 3 to 6 are a batch.
 struct Scene {
     _dir: TempDir,
     path: PathBuf,
@@ -447,6 +555,8 @@ impl Scene {
         let end = 2 * page() + 100;
         append_to(&journal, 0, end, &mut records);
         journal.sync().unwrap();
+        fill(&journal, 0, 1, &mut records);
+        journal.flush().unwrap();
         fill(&journal, 0, 1, &mut records);
         script.take();
         Self { _dir: dir, path, script, options, journal, records }
@@ -474,14 +584,8 @@ fn wrote(offset: u64, bytes: Vec<u8>) -> Call {
 /// What a truncation to `n` asks of the file of a [`Scene`], in its order, with the mark at `intent`.
 fn sequence(scene: &Scene, n: u64, intent: Option<u64>) -> Vec<Call> {
     let (start, end) = scene.extent(n);
-    let committed = scene.extent(8).1;
-    let last = scene.records.last().unwrap();
-    let mut staged = (last.len() as u64).to_le_bytes().to_vec();
-    let crc = crc32fast::hash(last);
-    staged.extend_from_slice(&crc.to_le_bytes());
-    staged.extend_from_slice(&seal(committed, last.len() as u64, crc, 1 | 2).to_le_bytes());
-    staged.extend_from_slice(last);
-    let mut calls = vec![wrote(committed, staged), Call::Sync];
+    // What is committed is synced; what is staged is not even written.
+    let mut calls = vec![Call::Sync];
     if let Some(at) = intent {
         calls.extend([wrote(at, mark(at, end)), Call::Sync]);
     }
@@ -495,9 +599,9 @@ fn sequence(scene: &Scene, n: u64, intent: Option<u64>) -> Vec<Call> {
     calls
 }
 
-/// Where the records of a [`Scene`] end, the staged one included.
+/// Where the committed records of a [`Scene`] end.
 fn old_end(scene: &Scene) -> u64 {
-    scene.extent(8).1 + 16 + scene.records[8].len() as u64
+    scene.extent(9).1
 }
 
 #[test]
@@ -531,11 +635,9 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
 #[test]
 fn a_reference_journal_is_only_cut_and_synced() {
     let scene = Scene::new(Format::Reference);
-    let (end, committed) = (scene.extent(4).1, scene.extent(8).1);
+    let end = scene.extent(4).1;
     scene.journal.truncate_back(4).unwrap();
-    let calls = scene.script.take();
-    assert!(matches!(calls[0], Call::Write { offset, .. } if offset == committed));
-    assert_eq!(calls[1..], [Call::Sync, Call::Truncate(end), Call::Sync]);
+    assert_eq!(scene.script.take(), [Call::Sync, Call::Truncate(end), Call::Sync]);
     assert_eq!(std::fs::metadata(&scene.path).unwrap().len(), end);
 }
 
@@ -550,7 +652,7 @@ fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
         _ => Verdict::Proceed,
     });
     let mut expected = sequence(&scene, 4, Some(end));
-    expected.splice(2..2, [wrote(aligned, mark(aligned, scene.extent(4).1)), Call::Truncate(end)]);
+    expected.splice(1..1, [wrote(aligned, mark(aligned, scene.extent(4).1)), Call::Truncate(end)]);
     scene.journal.truncate_back(4).unwrap();
     assert_eq!(scene.script.take(), expected);
     assert_holds(&scene.journal, &scene.records[..4]);
@@ -568,9 +670,9 @@ fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
         let mut expected = sequence(&scene, n, None);
         let aligned = end.next_multiple_of(block);
         let tries = [wrote(aligned, mark(aligned, new_end)), Call::Truncate(end)];
-        expected.splice(2..2, tries);
+        expected.splice(1..1, tries);
         if refused_from == 0 {
-            expected.splice(4..4, [wrote(end, mark(end, new_end)), Call::Truncate(end)]);
+            expected.splice(3..3, [wrote(end, mark(end, new_end)), Call::Truncate(end)]);
         }
         scene.journal.truncate_back(n).unwrap();
         assert_eq!(scene.script.take(), expected, "to {n}");
@@ -602,7 +704,7 @@ fn assert_nothing_changed(scene: Scene, snapshot: &Snapshot, when: &str) {
     fill(&journal, 5, 3, &mut records);
     journal.sync().unwrap();
     assert_holds(&journal, &records);
-    assert_snapshot_holds(snapshot, &records[..8]);
+    assert_snapshot_holds(snapshot, &records[..9]);
     assert_eq!(found_in_copy(&options, &path), records, "{when}, and appended to");
     journal.truncate_back(5).unwrap();
     assert_holds(&journal, &records[..5]);
@@ -637,9 +739,9 @@ fn assert_poisoned(scene: Scene, snapshot: &Snapshot, n: usize, when: &str) {
     refused(journal.flush());
     refused(journal.sync());
     refused(journal.truncate_back(1));
-    assert_snapshot_holds(snapshot, &records[..8]);
+    assert_snapshot_holds(snapshot, &records[..9]);
     refused(journal.close());
-    assert_snapshot_holds(snapshot, &records[..8]);
+    assert_snapshot_holds(snapshot, &records[..9]);
     let found = found_in_copy(&options, &path);
     assert!(found.len() >= n && found == records[..found.len()], "{when}: {} found at reopen", found.len());
 }
@@ -657,21 +759,15 @@ fn each_refusal_leaves_everything_as_it_was_or_poisons_with_what_is_kept() {
                 scene.script.refuse(EIO, move |call| call == at || for_good && call > at);
                 let error = scene.journal.truncate_back(n).unwrap_err();
                 let when = format!("{format:?} to {n}, call {at} refused, for good: {for_good}");
-                // A mark or a seal that could not be written is taken back, if that can be written and synced. The
-                // first write is that of what is staged.
+                // A mark or a seal that could not be written is taken back, if that can be written and synced.
                 let last_write = steps.iter().rposition(|c| matches!(c, Call::Write { .. }));
-                let can_go_back =
-                    matches!(step, Call::Write { .. }) && (at == 0 || Some(at) != last_write) && !for_good;
+                let can_go_back = matches!(step, Call::Write { .. }) && Some(at) != last_write && !for_good;
                 match error {
                     Error::Io { .. } if can_go_back => {
                         scene.script.lift();
                         assert_nothing_changed(scene, &snapshot, &when);
                     }
                     Error::Poisoned { .. } if !can_go_back => {
-                        assert_poisoned(scene, &snapshot, n as usize, &when);
-                    }
-                    Error::Io { .. } if at == 0 => {
-                        // For good: it cannot even be rolled back.
                         assert_poisoned(scene, &snapshot, n as usize, &when);
                     }
                     other => panic!("{when}: {other}"),
@@ -740,7 +836,7 @@ fn a_process_that_dies_at_any_call_leaves_all_records_or_those_that_are_kept() {
             }
             let found = all(&scene.options.open(&image).unwrap());
             assert!(found == scene.records[..found.len()], "a prefix");
-            let possible = if at == calls { vec![n as usize] } else { vec![n as usize, 8, 9] };
+            let possible = if at == calls { vec![n as usize] } else { vec![n as usize, 9] };
             assert!(possible.contains(&found.len()), "{format:?} to {n}, call {at}: {} found", found.len());
             at += 1;
         }

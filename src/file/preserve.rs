@@ -1,0 +1,150 @@
+//! What a cut needs to preserve the pages that readers hold: copies of them, and memory mappings to put the copies in.
+//!
+//! Most of the copying is done before the append lock is taken. The caller holds the sync slot from before the copy until
+//! after the cut, so nothing below the committed end changes meanwhile: only commits happen, which lie beyond it.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::file::map::{Copy, Map, maps_left};
+use crate::sync::Arc;
+
+/// Copies made ahead of a cut, each with the map that it is for.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    copies: Vec<(Arc<Map>, Copy)>,
+}
+
+impl Copies {
+    /// Copies what `maps` show beyond `cut`. What cannot be copied is left to the cut, which tells why.
+    pub(crate) fn make(maps: Vec<Arc<Map>>, cut: u64) -> Self {
+        let copy = |map: Arc<Map>| {
+            let copy = map.copy(cut).ok().flatten()?;
+            Some((map, copy))
+        };
+        Self { copies: maps.into_iter().filter_map(copy).collect() }
+    }
+
+    /// Preserves what `map` shows beyond `cut`. What was copied ahead is not copied again.
+    ///
+    /// # Errors
+    /// As [`Map::preserve`].
+    pub(crate) fn preserve(&mut self, map: &Arc<Map>, cut: u64) -> io::Result<()> {
+        let at = self.copies.iter().position(|(of, _)| Arc::ptr_eq(of, map));
+        let copy = at.map(|at| self.copies.swap_remove(at).1);
+        map.preserve(cut, copy)
+    }
+}
+
+/// Mappings that a truncation leaves to the rest of the process.
+const SPARE: usize = 8;
+
+/// Mappings of a truncation itself: a map of the shorter journal, and one to take it back with.
+const OWN: usize = 2;
+
+/// A map that pages are put into becomes two or three.
+const MORE_PER_MAP: usize = 2;
+
+/// A look that took so long is good for so many times as long, unless much of what it found was used since.
+const GOOD_FOR: u32 = 16;
+
+/// How many more mappings the system allows this process. To find out takes as long as there are mappings, so a look is
+/// good for a while where many are left.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings {
+    seen: Option<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    left: usize,
+    /// What was allowed since.
+    used: usize,
+    at: Instant,
+    took: Duration,
+}
+
+impl Mappings {
+    /// Whether pages can be put into `maps` maps.
+    ///
+    /// # Errors
+    /// What is wanting.
+    pub(crate) fn allow(&mut self, maps: usize) -> Result<(), Wanting> {
+        self.allow_of(maps, maps_left)
+    }
+
+    fn allow_of(&mut self, maps: usize, left: impl FnOnce() -> Option<usize>) -> Result<(), Wanting> {
+        if maps == 0 {
+            // Nothing is replaced.
+            return Ok(());
+        }
+        let needed = maps.saturating_mul(MORE_PER_MAP).saturating_add(OWN);
+        if let Some(seen) = &mut self.seen {
+            let used = seen.used.saturating_add(needed);
+            // The rest of the process may have taken some too.
+            let plenty = used.saturating_add(SPARE) <= seen.left / 2;
+            if plenty && seen.at.elapsed() < seen.took.saturating_mul(GOOD_FOR) {
+                seen.used = used;
+                return Ok(());
+            }
+        }
+        let began = Instant::now();
+        let Some(left) = left() else { return Ok(()) };
+        self.seen = Some(Seen { left, used: needed, at: Instant::now(), took: began.elapsed() });
+        if needed.saturating_add(SPARE) > left { Err(Wanting { needed, left }) } else { Ok(()) }
+    }
+}
+
+/// There are too few mappings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanting {
+    needed: usize,
+    left: usize,
+}
+
+impl fmt::Display for Wanting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { needed, left } = self;
+        write!(
+            f,
+            "that takes {needed} memory mappings, and the process has {left} left, of which {SPARE} are not used"
+        )
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_maps_to_put_pages_into_nobody_looks() {
+        let mut mappings = Mappings::default();
+        assert_eq!(mappings.allow_of(0, || unreachable!("nothing is wanted")), Ok(()));
+    }
+
+    #[test]
+    fn the_last_few_mappings_are_left_to_the_process() {
+        for (left, allowed) in
+            [(0, false), (OWN + MORE_PER_MAP + SPARE - 1, false), (12, true), (60_000, true)]
+        {
+            let wanting = Mappings::default().allow_of(1, || Some(left)).err();
+            assert_eq!(wanting, (!allowed).then_some(Wanting { needed: 4, left }));
+        }
+        assert_eq!(Mappings::default().allow_of(1, || None), Ok(()), "the system does not tell");
+    }
+
+    #[test]
+    fn a_look_is_good_for_a_while_but_for_no_more_than_half_of_what_it_found() {
+        let seen = |left, took| Mappings {
+            seen: Some(Seen { left, used: 0, at: Instant::now(), took: Duration::from_secs(took) }),
+        };
+        let mut mappings = seen(1000, 3600);
+        let mut allowed = 0;
+        while mappings.allow_of(10, || Some(0)).is_ok() {
+            allowed += 22;
+        }
+        assert!((470..=500).contains(&allowed), "{allowed}");
+        assert!(seen(1000, 0).allow_of(10, || Some(0)).is_err(), "that was long ago");
+    }
+}
