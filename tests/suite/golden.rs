@@ -245,6 +245,7 @@ fn truncating_leaves_a_mark_at_the_new_end() {
     let journal = place.open(SyncPolicy::OnDemand, Format::Sealed);
     journal.append_batch([b"a", b"b", b"c"]).expect("a batch");
     journal.append(b"d").expect("an append");
+    journal.flush().expect("a flush");
     journal.truncate_back(3).expect("a truncation");
     let whole = || {
         let expected = Expected::default().record(BARRIER | CONTINUED, b"a");
