@@ -15,12 +15,14 @@ impl Log {
     #[inline]
     pub(crate) fn append(&self, slices: &[IoSlice<'_>]) -> Result<u64> {
         let record = self.measure(slices)?;
+        self.check_process()?;
         let mut writer = self.lock();
         let n = loop {
             writer.check()?;
             if writer.has_room(record.len.saturating_add(HEADER_LEN)) {
                 break writer.stage(record, 0)?;
             }
+            self.file.check_process()?;
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, None);
@@ -44,6 +46,7 @@ impl Log {
             self.check_len(len)?;
             total = total.saturating_add(len).saturating_add(HEADER_LEN);
         }
+        self.check_process()?;
         let mut writer = self.lock();
         loop {
             writer.check()?;
@@ -51,6 +54,7 @@ impl Log {
                 writer.stage_batch(batch, total)?;
                 break;
             }
+            self.file.check_process()?;
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, None);
@@ -80,6 +84,13 @@ impl Log {
         Ok(Parts { slices, len, crc: hasher.finalize() })
     }
 
+    /// An append that is synced at once is refused in another process than the one that opened the journal. One that only
+    /// goes to the buffer does not ask the system which process this is: it writes nothing.
+    #[inline]
+    fn check_process(&self) -> Result<()> {
+        if self.policy == SyncPolicy::Always { self.file.check_process() } else { Ok(()) }
+    }
+
     fn check_len(&self, len: u64) -> Result<()> {
         let max = self.max_record_len;
         if len > max { Err(Error::RecordTooLarge { len, max }) } else { Ok(()) }
@@ -102,6 +113,7 @@ impl Log {
 
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.file.check_process()?;
         let writer = self.lock();
         // What is left after a failure is durable, but what was staged is gone: that must not look like success.
         writer.check()?;
@@ -112,6 +124,7 @@ impl Log {
 
     /// Waits until record `n` is durable.
     pub(crate) fn wait_durable(&self, n: u64) -> Result<()> {
+        self.file.check_process()?;
         let writer = self.lock();
         let (first, last) = (writer.view.first(), writer.appended().index);
         let generation = writer.view.cuts();

@@ -21,6 +21,8 @@ pub(crate) struct JournalFile {
     /// The unit in which the file system zeroes the rest of a cut block.
     block_len: u64,
     locked: bool,
+    /// The process that opened it. A child that was forked from it shares the open file, its lock included.
+    process: u32,
     seam: Seamed,
 }
 
@@ -53,6 +55,7 @@ impl JournalFile {
                 device_inode: (meta.dev(), meta.ino()),
                 block_len: meta.blksize().max(512),
                 locked: true,
+                process: std::process::id(),
                 seam: seam.clone(),
                 path: path.clone(),
             };
@@ -74,6 +77,7 @@ impl JournalFile {
             device_inode: (meta.dev(), meta.ino()),
             block_len: meta.blksize().max(512),
             locked: false,
+            process: std::process::id(),
             seam,
         })
     }
@@ -94,6 +98,19 @@ impl JournalFile {
         &self.file
     }
 
+    /// Whether this is the process that opened the file. Every request that changes the file asks this first; the journal
+    /// also asks before it takes a lock for one, since a lock that another thread held at the moment of the fork stays
+    /// taken in the child.
+    ///
+    /// # Errors
+    /// `Forked` if this is a child of it.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        match std::process::id() == self.process {
+            true => Ok(()),
+            false => Err(Error::Forked { path: self.path.clone() }),
+        }
+    }
+
     pub(crate) fn len(&self) -> Result<u64> {
         let meta = self.file.metadata().map_err(|e| self.error("stat", e))?;
         Ok(meta.len())
@@ -111,6 +128,7 @@ impl JournalFile {
 
     /// Writes all of `parts`, one after the other, at `offset`, in as few calls as the system takes.
     pub(crate) fn write_vectored_at(&self, mut parts: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
+        self.check_process()?;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
             match self.write_once(parts, offset) {
@@ -137,6 +155,7 @@ impl JournalFile {
     /// Appends up to `len` zeros, wherever the file ends at that moment: they never take the place of anything. How many
     /// it were.
     pub(crate) fn append_zeros(&self, len: u64) -> Result<u64> {
+        self.check_process()?;
         loop {
             match self.seam.extend(self.role(), len, |len| append_zeros(&self.file, len)) {
                 Ok(0) => return Err(self.error("extend", io::ErrorKind::WriteZero.into())),
@@ -149,18 +168,21 @@ impl JournalFile {
 
     /// Makes the content and the length durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.check_process()?;
         let done = self.seam.ask(self.role(), Asked::Sync, || self.file.sync_data());
         done.map_err(|e| self.error("sync", e))
     }
 
     /// Cuts or extends the file to `len` bytes.
     pub(crate) fn truncate(&self, len: u64) -> Result<()> {
+        self.check_process()?;
         let done = self.seam.ask(self.role(), Asked::Truncate(len), || self.file.set_len(len));
         done.map_err(|e| self.error("truncate", e))
     }
 
     /// Makes the file's entry in its directory durable.
     pub(crate) fn sync_directory(&self) -> Result<()> {
+        self.check_process()?;
         let directory = match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -172,6 +194,7 @@ impl JournalFile {
 
     /// Removes the file from its directory, if the path still names this file.
     pub(crate) fn unlink(&self) -> Result<()> {
+        self.check_process()?;
         if self.path_names_this() {
             std::fs::remove_file(&self.path).map_err(|e| self.error("unlink", e))?;
         }
@@ -193,7 +216,8 @@ impl JournalFile {
 
 impl Drop for JournalFile {
     fn drop(&mut self) {
-        if self.locked {
+        // A child that unlocked the file would unlock it for its parent.
+        if self.locked && self.check_process().is_ok() {
             // Not left to close(2): a descriptor that a forked child still holds would keep the lock.
             let _ = flock(&self.file, FlockOperation::Unlock);
         }

@@ -31,6 +31,9 @@ const SMALLEST_BUFFER: usize = 4096;
 ///
 /// Dropping a journal flushes and syncs it as [`close`](Self::close) does, but cannot report a failure.
 ///
+/// It belongs to the process that opened it. A child that was forked from that one may only drop what it has inherited,
+/// which then has no effect on the parent; see the [caveats](crate#caveats).
+///
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("events.wally");
@@ -107,6 +110,8 @@ impl Journal {
     /// * [`Error::RecordTooLarge`] beyond [`Options::max_record_len`].
     /// * [`Error::Io`] if the file takes no more: the record is not there, and appends work again once there is room.
     /// * [`Error::Poisoned`] after a failed sync.
+    /// * [`Error::Forked`] in a child of the process that opened the journal, unless the record fits the buffer and is not
+    ///   synced: then it goes nowhere.
     pub fn append(&self, payload: &[u8]) -> Result<u64> {
         self.log.append(&[IoSlice::new(payload)])
     }
@@ -296,6 +301,7 @@ impl Journal {
     /// * [`Error::Io`] if the file takes no more. Under [`SyncPolicy::Always`] what was staged is dropped and its
     ///   appends fail; under the other policies it stays staged, and the next flush tries again.
     /// * [`Error::Poisoned`] after a failed sync.
+    /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn flush(&self) -> Result<()> {
         self.log.flush()
     }
@@ -341,6 +347,7 @@ impl Journal {
     ///   nothing has changed.
     /// * [`Error::Io`] if the system refuses something; nothing has changed.
     /// * [`Error::Poisoned`] if it fails where there is no way back.
+    /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn truncate_back(&self, n: u64) -> Result<()> {
         self.log.truncate_back(n)
     }
@@ -368,7 +375,13 @@ impl Journal {
 
     fn finish(&mut self) -> Result<()> {
         self.finished = true;
-        self.ticker = None;
+        let ticker = self.ticker.take();
+        if let Err(error) = self.log.file.check_process() {
+            // The thread was not forked with this one, so there is none to wait for.
+            std::mem::forget(ticker);
+            return Err(error);
+        }
+        drop(ticker);
         let result = match self.delete_on_close {
             true => self.log.file.unlink(),
             false => self.log.close(),

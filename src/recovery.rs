@@ -142,6 +142,8 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
     let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
     ticker.tick(0, len, records)?;
     ticker.tell()?;
+    // The callback is the caller's code, and may have forked.
+    file.check_process()?;
 
     let Survey { ruled, scanned, index, insisted, .. } = survey;
     let mut report = RecoveryReport {

@@ -27,6 +27,7 @@ struct Resealed {
 impl Log {
     /// Keeps the records up to `n`; 0 clears the journal.
     pub(crate) fn truncate_back(&self, n: u64) -> Result<()> {
+        self.file.check_process()?;
         let done = self.cut_back(n);
         self.watch.ring_all();
         done

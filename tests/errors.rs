@@ -189,6 +189,7 @@ fn readers_active_says_how_much_is_held_and_what_stood_in_the_way() {
 fn the_other_errors_have_a_kind_too() {
     let path = std::path::PathBuf::from("/some/journal");
     assert_eq!(kind(Error::NotAJournal { path: path.clone() }), ErrorKind::InvalidData);
+    assert_eq!(kind(Error::Forked { path: path.clone() }), ErrorKind::PermissionDenied);
     let what = "a flag of a newer version at offset 0".to_owned();
     assert_eq!(kind(Error::UnsupportedFormat { path: path.clone(), what }), ErrorKind::Unsupported);
     assert_eq!(kind(Error::Closed), ErrorKind::BrokenPipe);
