@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::seamed::{Asked, SeamRole, Seamed};
@@ -129,6 +131,8 @@ impl JournalFile {
     /// Writes all of `parts`, one after the other, at `offset`, in as few calls as the system takes.
     pub(crate) fn write_vectored_at(&self, mut parts: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
         self.check_process()?;
+        let len = parts.iter().fold(0u64, |len, part| len.saturating_add(part.len() as u64));
+        self.check_write(offset.saturating_add(len))?;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
             match self.write_once(parts, offset) {
@@ -142,6 +146,14 @@ impl JournalFile {
             }
         }
         Ok(())
+    }
+
+    /// Whether the limit on the size of files lets this process write up to `end`.
+    ///
+    /// # Errors
+    /// `Io` if it does not.
+    pub(crate) fn check_write(&self, end: u64) -> Result<()> {
+        check_size_limit(end).map_err(|e| self.error("write", e))
     }
 
     fn write_once(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
@@ -176,6 +188,12 @@ impl JournalFile {
     /// Cuts or extends the file to `len` bytes.
     pub(crate) fn truncate(&self, len: u64) -> Result<()> {
         self.check_process()?;
+        // To cut a file that is longer than the limit is no offence against it.
+        if let Err(e) = check_size_limit(len)
+            && len > self.len()?
+        {
+            return Err(self.error("truncate", e));
+        }
         let done = self.seam.ask(self.role(), Asked::Truncate(len), || self.file.set_len(len));
         done.map_err(|e| self.error("truncate", e))
     }
@@ -221,6 +239,18 @@ impl Drop for JournalFile {
             // Not left to close(2): a descriptor that a forked child still holds would keep the lock.
             let _ = flock(&self.file, FlockOperation::Unlock);
         }
+    }
+}
+
+/// Whether a file may be written up to `end`, as far as the limit of this process on the size of its files goes. Asked
+/// before each call that could go beyond it, since such a call brings a signal that ends the process by default.
+///
+/// # Errors
+/// `EFBIG` if it may not.
+pub(crate) fn check_size_limit(end: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if end > limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
     }
 }
 
@@ -298,7 +328,6 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
 
 #[cfg(target_os = "linux")]
 fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
-    use rustix::process::{Resource, getrlimit};
     static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
     if getrlimit(Resource::Fsize).current.is_some() {
         // A write at the limit brings a signal, which nobody expects who has not reached it.

@@ -87,7 +87,10 @@
 //!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined.
 //! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
 //!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
-//!   left out where it does not fit.
+//!   left out where it does not fit. A limit on the size of files (`RLIMIT_FSIZE`) is looked at before each write, so
+//!   that it is an error and not the signal that ends a process: what would go beyond it is refused as on a full disk,
+//!   and so is a truncation that has to copy more than the limit for readers. A limit that is lowered just when the
+//!   journal writes can still bring the signal.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
 //!   temporary file.
 //!

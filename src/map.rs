@@ -33,7 +33,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::Result;
-use crate::file::{JournalFile, read_full_at};
+use crate::file::{JournalFile, check_size_limit, read_full_at};
 use crate::format::HEADER_LEN;
 use crate::seamed::{Asked, SeamRole};
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -155,7 +155,8 @@ impl Map {
         let copy = self.file.seam().ask(SeamRole::Journal, asked, || self.copy_pages(from, to))?;
         // SAFETY: `from` and `to` are page-aligned and within the mapping, since `to` is at most `limit` rounded up
         // to a page (2), and the mapping's length is a multiple of a page or its last page is all its own. The copy
-        // holds the same bytes at the same places (5).
+        // holds the same bytes at the same places, and from `limit` to the end of its last page zeros (5): a page that
+        // the copy's end lies in is backed as a whole.
         let put = unsafe { self.replace(&copy, 0, from, to) };
         if let Err(error) = put {
             // The call may have unmapped the range before it failed, and readers may be about to touch it.
@@ -174,21 +175,21 @@ impl Map {
     /// Copies the file's bytes from `from` to `to` into memory of its own. They are read from the descriptor, which
     /// shows the same pages as the map, so that an unreadable sector is an error and not a signal.
     fn copy_pages(&self, from: u64, to: u64) -> io::Result<File> {
-        let copy = committed_memory(to - from)?;
-        let mut buf = vec![0; PIECE.min((to - from) as usize)];
+        // Nothing beyond the limit is lent, so the rest of the last page may be zeros. The memory is a file to the system,
+        // and with that rest could be longer than it lets a file be, though the journal is not.
+        let end = to.min(self.limit());
+        check_size_limit(end - from)?;
+        let copy = committed_memory(end - from)?;
+        let mut buf = vec![0; PIECE.min((end - from) as usize)];
         let mut at = from;
-        while at < to {
-            let want = buf.len().min((to - at) as usize);
+        while at < end {
+            let want = buf.len().min((end - at) as usize);
             let read = read_full_at(self.file.as_file(), &mut buf[..want], at)?;
             if read == 0 {
-                // The last page is not the file's to its end: the rest are zeros already.
-                break;
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
             copy.write_all_at(&buf[..read], at - from)?;
             at += read as u64;
-        }
-        if at < self.limit().min(to) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(copy)
     }

@@ -54,6 +54,10 @@ impl Log {
         }
         let (kept, end) = writer.place_of_cut(n)?;
         writer.check_limits(end.bytes, self.preserve_limit)?;
+        if end.bytes == 0 && self.format == Format::Sealed {
+            // Only the mark tells an empty journal, and it is written when there is no way back.
+            self.file.check_write(HEADER_LEN)?;
+        }
 
         // Step 2: a view of the shorter journal, with its own map and index.
         let old_index = Arc::clone(writer.index.index());
@@ -119,6 +123,10 @@ impl Log {
         let resealed =
             self.continued_at(extent).map_err(|error| self.withdraw(mark, old_end, None, error))?;
         let Some(record) = resealed else { return Ok(()) };
+        // It lies in the file, but the limit on the file's size may be below it: then the seal is as it was.
+        self.file
+            .check_write(record.offset.saturating_add(HEADER_LEN))
+            .map_err(|error| self.withdraw(mark, old_end, None, error))?;
         let flags = record.before.flags() & !(flag::CONTINUED | flag::SEALED);
         self.write_seal(record.offset, record.before.with_flags(record.offset, flags))
             .map_err(|error| self.withdraw(mark, old_end, Some(record), error))?;
