@@ -19,6 +19,8 @@ use crate::seamed::{Asked, SeamRole, Seamed};
 pub(crate) struct JournalFile {
     file: File,
     path: PathBuf,
+    /// The path with all links in it resolved when the file was opened: where its entry in its directory is.
+    place: PathBuf,
     device_inode: (u64, u64),
     /// The unit in which the file system zeroes the rest of a cut block.
     block_len: u64,
@@ -49,7 +51,7 @@ impl JournalFile {
             let meta = regular(&file, &path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Locked { path }),
+                Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path }),
                 Err(e) => return Err(Error::io("lock", &path, e.into())),
             }
             let this = Self {
@@ -59,6 +61,8 @@ impl JournalFile {
                 locked: true,
                 process: std::process::id(),
                 seam: seam.clone(),
+                // Where that cannot be told, the file is not removed if the path turns out to be a link.
+                place: path.canonicalize().unwrap_or_else(|_| path.clone()),
                 path: path.clone(),
             };
             // Between the open and the lock the file may have been unlinked or replaced; the lock is worth
@@ -76,6 +80,7 @@ impl JournalFile {
         Ok(Self {
             file,
             path: path.to_owned(),
+            place: path.to_owned(),
             device_inode: (meta.dev(), meta.ino()),
             block_len: meta.blksize().max(512),
             locked: false,
@@ -86,6 +91,11 @@ impl JournalFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the file's entry is, whatever links the path went through when it was opened.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
     }
 
     pub(crate) fn block_len(&self) -> u64 {
@@ -201,7 +211,7 @@ impl JournalFile {
     /// Makes the file's entry in its directory durable.
     pub(crate) fn sync_directory(&self) -> Result<()> {
         self.check_process()?;
-        let directory = match self.path.parent() {
+        let directory = match self.place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
@@ -210,17 +220,22 @@ impl JournalFile {
         done.map_err(|e| Error::io("sync directory", directory, e))
     }
 
-    /// Removes the file from its directory, if the path still names this file.
+    /// Removes the file from its directory, if its entry is still there. A link through which it was opened stays: it
+    /// names the place of the journal, and the next one is made there.
     pub(crate) fn unlink(&self) -> Result<()> {
         self.check_process()?;
-        if self.path_names_this() {
-            std::fs::remove_file(&self.path).map_err(|e| self.error("unlink", e))?;
+        if std::fs::symlink_metadata(&self.place).is_ok_and(|meta| self.is(&meta)) {
+            std::fs::remove_file(&self.place).map_err(|e| self.error("unlink", e))?;
         }
         Ok(())
     }
 
     fn path_names_this(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.device_inode)
+        std::fs::metadata(&self.path).is_ok_and(|meta| self.is(&meta))
+    }
+
+    fn is(&self, meta: &std::fs::Metadata) -> bool {
+        (meta.dev(), meta.ino()) == self.device_inode
     }
 
     fn role(&self) -> SeamRole {
@@ -291,12 +306,32 @@ fn open_or_create(path: &Path, create: bool) -> Result<(File, Origin)> {
             Err(e) if create && e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("open", path, e)),
         }
-        match options.clone().create_new(true).open(path) {
+        let created = end_of_links(path).and_then(|place| options.clone().create_new(true).open(place));
+        match created {
             Ok(file) => return Ok((file, Origin::Created)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.exists() => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io("create", path, e)),
         }
     }
+}
+
+/// Where the links at `path` lead, one after the other, whether or not there is anything. To create a file only where
+/// there is none, the system follows no link.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let mut place = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match std::fs::read_link(&place) {
+            // A relative one begins in the directory that the link is in.
+            Ok(target) => {
+                place.pop();
+                place.push(target);
+            }
+            // No link, or nothing at all.
+            Err(_) => return Ok(place),
+        }
+    }
+    Err(Errno::LOOP.into())
 }
 
 fn regular(file: &File, path: &Path) -> Result<std::fs::Metadata> {

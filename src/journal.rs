@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::batch::{Batch, Borrowed};
 use crate::error::{Error, Result};
-use crate::file::JournalFile;
+use crate::file::{JournalFile, Origin};
 use crate::follow::Follow;
 use crate::log::Log;
 use crate::options::{Format, Options, SyncPolicy};
@@ -59,7 +59,7 @@ impl Options {
     /// Opens the journal at `path` for writing, recovering it first.
     ///
     /// What is found is checked to its last byte and made durable before it is served.
-    /// [`Journal::recovery`] tells what happened.
+    /// [`Journal::recovery`] tells what happened. An open that fails removes the file that it has created.
     ///
     /// # Errors
     /// * [`Error::Io`] if the system refuses something, or the path names no regular file.
@@ -69,9 +69,11 @@ impl Options {
     /// * [`Error::Stopped`] if the progress callback said so.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Journal> {
         let (file, origin) = JournalFile::open(path.as_ref(), self.create, Seamed::of(self))?;
-        let recovered = recover(&file, origin, self)?;
+        let file = Arc::new(file);
+        let mut unwanted = Unwanted::new(&file, origin);
+        let recovered = recover(&file, self)?;
         let start = Start {
-            file: Arc::new(file),
+            file,
             format: recovered.format,
             index: recovered.index,
             marked: recovered.marked,
@@ -84,6 +86,7 @@ impl Options {
             }
             SyncPolicy::Always | SyncPolicy::OnDemand => None,
         };
+        unwanted.keep();
         Ok(Journal {
             log,
             ticker,
@@ -91,6 +94,31 @@ impl Options {
             delete_on_close: self.delete_on_close,
             finished: false,
         })
+    }
+}
+
+/// An open that fails leaves no file that was not there before, however it ends: a callback of the caller may panic.
+struct Unwanted(Option<Arc<JournalFile>>);
+
+impl Unwanted {
+    /// A file that this open has created, and that is empty, is unwanted until it is [kept](Self::keep). One that has
+    /// content was filled by somebody else before it was locked.
+    fn new(file: &Arc<JournalFile>, origin: Origin) -> Self {
+        let fresh = origin == Origin::Created && matches!(file.len(), Ok(0));
+        Self(fresh.then(|| Arc::clone(file)))
+    }
+
+    fn keep(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // While it is locked: another that has opened it meanwhile finds that it is gone, and begins anew.
+            let _ = file.unlink();
+        }
     }
 }
 
@@ -290,7 +318,7 @@ impl Journal {
         self.log.format
     }
 
-    /// The file, as an absolute path.
+    /// The file, as an absolute path; links in it are not resolved.
     pub fn path(&self) -> &Path {
         self.log.file.path()
     }

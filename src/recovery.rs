@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::classify::{Reseal, Ruled, Ruling};
 use crate::cut;
 use crate::error::{Beyond, Error, Result};
-use crate::file::{JournalFile, Origin};
+use crate::file::JournalFile;
 use crate::format::{HEADER_LEN, Header};
 use crate::index::IndexWriter;
 use crate::options::{Format, Options, Recovery};
@@ -122,17 +122,8 @@ pub(crate) struct Recovered {
 /// # Errors
 /// `Io`, `Corrupt`, `NotAJournal`, `UnsupportedFormat` or `Stopped`. The file is untouched then, unless it is `Io` of
 /// a write.
-pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> Result<Recovered> {
+pub(crate) fn recover(file: &JournalFile, options: &Options) -> Result<Recovered> {
     let len = file.len()?;
-    let recovered = attempt(file, len, options);
-    if recovered.is_err() && origin == Origin::Created && len == 0 {
-        // An open that failed leaves no file behind that was not there before.
-        let _ = file.unlink();
-    }
-    recovered
-}
-
-fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered> {
     let started = Instant::now();
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
     ticker.tell()?;

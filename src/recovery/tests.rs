@@ -28,8 +28,8 @@ impl Bench {
     }
 
     fn open(&self, options: &Options) -> Result<Recovered> {
-        let (file, origin) = JournalFile::open(&self.path, true, Seamed::of(options))?;
-        recover(&file, origin, options)
+        let (file, _) = JournalFile::open(&self.path, true, Seamed::of(options))?;
+        recover(&file, options)
     }
 
     fn bytes(&self) -> Vec<u8> {
