@@ -134,6 +134,16 @@ pub enum Error {
         /// The journal.
         path: PathBuf,
     },
+    /// This process was forked from the one that opened the journal, and may only drop what it has inherited of it. The
+    /// file and the journal of the other process are left untouched. Converts into [`io::ErrorKind::PermissionDenied`].
+    #[error(
+        "{} was opened by another process, from which this one was forked: open it again to use it here",
+        path.display()
+    )]
+    Forked {
+        /// The journal.
+        path: PathBuf,
+    },
     /// The payload is longer than [`Options::max_record_len`](crate::Options::max_record_len), or does not fit
     /// into a file at all.
     #[error("a record of {len} bytes is too large: the limit is {max}")]
@@ -211,6 +221,7 @@ impl Error {
                 Self::UnsupportedFormat { path: path.clone(), what: what.clone() }
             }
             Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::Forked { path } => Self::Forked { path: path.clone() },
             Self::RecordTooLarge { len, max } => Self::RecordTooLarge { len: *len, max: *max },
             Self::Poisoned { first } => Self::Poisoned { first: Arc::clone(first) },
             Self::Closed => Self::Closed,
@@ -230,6 +241,7 @@ impl Error {
             Self::Corrupt { .. } | Self::NotAJournal { .. } => io::ErrorKind::InvalidData,
             Self::UnsupportedFormat { .. } => io::ErrorKind::Unsupported,
             Self::Locked { .. } => io::ErrorKind::WouldBlock,
+            Self::Forked { .. } => io::ErrorKind::PermissionDenied,
             Self::RecordTooLarge { .. } => io::ErrorKind::InvalidInput,
             Self::Poisoned { first } => first.kind(),
             Self::Closed => io::ErrorKind::BrokenPipe,
@@ -272,6 +284,7 @@ mod tests {
                 "a newer version",
             ),
             (Error::Locked { path: path() }, "/j"),
+            (Error::Forked { path: path() }, "/j"),
             (Error::RecordTooLarge { len: 11, max: 10 }, "11 bytes"),
             (Error::Poisoned { first: Arc::new(io()) }, cause),
             (Error::Closed, "closed"),
@@ -286,10 +299,11 @@ mod tests {
                 Error::NotAJournal { .. } | Error::UnsupportedFormat { .. } | Error::Locked { .. } => {}
                 Error::RecordTooLarge { .. } | Error::Poisoned { .. } | Error::Closed => {}
                 Error::Truncated { .. } | Error::ReadersActive { .. } | Error::Stopped => {}
+                Error::Forked { .. } => {}
             }
         }
         let kinds = all.iter().map(|(error, _)| std::mem::discriminant(error));
-        assert_eq!(kinds.collect::<std::collections::HashSet<_>>().len(), 12, "one of each");
+        assert_eq!(kinds.collect::<std::collections::HashSet<_>>().len(), 13, "one of each");
         all
     }
 

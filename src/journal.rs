@@ -6,8 +6,8 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::file::JournalFile;
 use crate::file::seam::Seamed;
+use crate::file::{JournalFile, Origin};
 use crate::options::{Format, Options, SyncPolicy};
 use crate::read::follow::Follow;
 use crate::read::reader::{Reader, RecordRef, corrupt};
@@ -30,6 +30,9 @@ const SMALLEST_BUFFER: usize = 4096;
 /// order by a lock. Indexes begin at 1 and have no holes.
 ///
 /// Dropping a journal flushes and syncs it as [`close`](Self::close) does, but cannot report a failure.
+///
+/// It belongs to the process that opened it. A child that was forked from that one may only drop what it has inherited,
+/// which then has no effect on the parent; see the [caveats](crate#caveats).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -56,7 +59,7 @@ impl Options {
     /// Opens the journal at `path` for writing, recovering it first.
     ///
     /// What is found is checked to its last byte and made durable before it is served.
-    /// [`Journal::recovery`] tells what happened.
+    /// [`Journal::recovery`] tells what happened. An open that fails removes the file that it has created.
     ///
     /// # Errors
     /// * [`Error::Io`] if the system refuses something, or the path names no regular file.
@@ -66,9 +69,11 @@ impl Options {
     /// * [`Error::Stopped`] if the progress callback said so.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Journal> {
         let (file, origin) = JournalFile::open(path.as_ref(), self.create, Seamed::of(self))?;
-        let recovered = recover(&file, origin, self)?;
+        let file = Arc::new(file);
+        let mut unwanted = Unwanted::new(&file, origin);
+        let recovered = recover(&file, self)?;
         let start = Start {
-            file: Arc::new(file),
+            file,
             format: recovered.format,
             index: recovered.index,
             marked: recovered.marked,
@@ -81,6 +86,7 @@ impl Options {
             }
             SyncPolicy::Always | SyncPolicy::OnDemand => None,
         };
+        unwanted.keep();
         Ok(Journal {
             log,
             ticker,
@@ -88,6 +94,31 @@ impl Options {
             delete_on_close: self.delete_on_close,
             finished: false,
         })
+    }
+}
+
+/// An open that fails leaves no file that was not there before, however it ends: a callback of the caller may panic.
+struct Unwanted(Option<Arc<JournalFile>>);
+
+impl Unwanted {
+    /// A file that this open has created, and that is empty, is unwanted until it is [kept](Self::keep). One that has
+    /// content was filled by somebody else before it was locked.
+    fn new(file: &Arc<JournalFile>, origin: Origin) -> Self {
+        let fresh = origin == Origin::Created && matches!(file.len(), Ok(0));
+        Self(fresh.then(|| Arc::clone(file)))
+    }
+
+    fn keep(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // While it is locked: another that has opened it meanwhile finds that it is gone, and begins anew.
+            let _ = file.unlink();
+        }
     }
 }
 
@@ -107,6 +138,8 @@ impl Journal {
     /// * [`Error::RecordTooLarge`] beyond [`Options::max_record_len`].
     /// * [`Error::Io`] if the file takes no more: the record is not there, and appends work again once there is room.
     /// * [`Error::Poisoned`] after a failed sync.
+    /// * [`Error::Forked`] in a child of the process that opened the journal, unless the record fits the buffer and is not
+    ///   synced: then it goes nowhere.
     pub fn append(&self, payload: &[u8]) -> Result<u64> {
         self.log.append(&[IoSlice::new(payload)])
     }
@@ -285,7 +318,7 @@ impl Journal {
         self.log.format
     }
 
-    /// The file, as an absolute path.
+    /// The file, as an absolute path; links in it are not resolved.
     pub fn path(&self) -> &Path {
         self.log.file.path()
     }
@@ -296,6 +329,7 @@ impl Journal {
     /// * [`Error::Io`] if the file takes no more. Under [`SyncPolicy::Always`] what was staged is dropped and its
     ///   appends fail; under the other policies it stays staged, and the next flush tries again.
     /// * [`Error::Poisoned`] after a failed sync.
+    /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn flush(&self) -> Result<()> {
         self.log.flush()
     }
@@ -341,6 +375,7 @@ impl Journal {
     ///   nothing has changed.
     /// * [`Error::Io`] if the system refuses something; nothing has changed.
     /// * [`Error::Poisoned`] if it fails where there is no way back.
+    /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn truncate_back(&self, n: u64) -> Result<()> {
         self.log.truncate_back(n)
     }
@@ -369,7 +404,13 @@ impl Journal {
 
     fn finish(&mut self) -> Result<()> {
         self.finished = true;
-        self.ticker = None;
+        let ticker = self.ticker.take();
+        if let Err(error) = self.log.file.check_process() {
+            // The thread was not forked with this one, so there is none to wait for.
+            std::mem::forget(ticker);
+            return Err(error);
+        }
+        drop(ticker);
         let result = match self.delete_on_close {
             true => self.log.file.unlink(),
             false => self.log.close(),

@@ -63,7 +63,8 @@
 //! * **P8 A failed sync is final.** Nothing is ever acknowledged again on that handle, every waiter wakes with the
 //!   error, and new reads above the durable point are [`Error::Poisoned`]; borrows and snapshots keep what they have.
 //!   (`tests/poison.rs`, `tests/loom.rs`)
-//! * **P9 One writer.** A second writable open, from this process or another, fails at once. (`tests/locking.rs`)
+//! * **P9 One writer.** A second writable open, from this process or another, fails at once.
+//!   (`tests/locking.rs`, `tests/fork.rs`)
 //!
 //! # Caveats
 //!
@@ -75,11 +76,21 @@
 //!   the coherence of map and descriptor that this crate rests on.
 //! * **Readers hold the lock.** It is given up when the last of them goes: after `close`, a reopen is [`Error::Locked`]
 //!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not come to its end.
+//! * **Fork.** A journal belongs to the process that opened it. A child that was forked from it may drop what it has
+//!   inherited, which has no effect on the parent, or replace itself with another program, and nothing else. Calls that
+//!   would write answer [`Error::Forked`] there and touch nothing; others may wait for ever, since what another thread
+//!   had locked stays locked in the child; and what a child has borrowed changes, or faults, when the parent truncates
+//!   the journal. A child that wants the journal opens it for itself, once the parent has closed it: a process that goes
+//!   to the background by forking opens its journals after that. A parent that is killed leaves the lock to the children
+//!   that have not dropped what they inherited.
 //! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Whoever chooses payloads and meets a torn
 //!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined.
 //! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
 //!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
-//!   left out where it does not fit.
+//!   left out where it does not fit. A limit on the size of files (`RLIMIT_FSIZE`) is looked at before each write, so
+//!   that it is an error and not the signal that ends a process: what would go beyond it is refused as on a full disk,
+//!   and so is a truncation that has to copy more than the limit for readers. A limit that is lowered just when the
+//!   journal writes can still bring the signal.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
 //!   temporary file.
 //!

@@ -155,7 +155,8 @@ impl Options {
         Self::default()
     }
 
-    /// Whether a file that does not exist is created. Default: `true`.
+    /// Whether a file that does not exist is created. A symbolic link that leads to no file creates the file that it
+    /// names. Default: `true`.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
@@ -186,14 +187,16 @@ impl Options {
         self
     }
 
-    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records.
-    /// Default: `false`.
+    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records. It lies beside the
+    /// journal's file, not beside a symbolic link to it. Default: `false`.
     pub fn quarantine(&mut self, always: bool) -> &mut Self {
         self.quarantine = always;
         self
     }
 
-    /// Remove the file when the journal is closed or dropped, without syncing it first. Default: `false`.
+    /// Remove the file when the journal is closed or dropped, without syncing it first. Through a symbolic link, the file
+    /// is removed to which the link led when the journal was opened, and the link stays. A file that was moved meanwhile
+    /// stays, and so does another one in its place. Default: `false`.
     pub fn delete_on_close(&mut self, delete: bool) -> &mut Self {
         self.delete_on_close = delete;
         self

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{payload, place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use wally::{Error, Journal, Options, SyncPolicy};
+use wally::{Error, Journal, Options, Recovery, SyncPolicy};
 
 const EFBIG: i32 = 27;
 const ENOSPC: i32 = 28;
@@ -82,11 +82,10 @@ fn fill_and_go_on(path: &Path, policy: SyncPolicy, expected: i32, make_room: imp
     assert_reads(&options(policy).open(path).unwrap(), &records);
 }
 
-/// Runs the test `name` in a process that does not die of the signal that a limit on the file's size brings.
-fn without_the_signal(name: &str) {
-    let output = Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
-        .arg(std::env::current_exe().unwrap())
+/// Runs the test `name` in a process of its own, since a limit on the size of files binds all of it. Nothing keeps the
+/// signal away that the system sends with a write beyond the limit, so one such write ends the process.
+fn in_a_process_of_its_own(name: &str) {
+    let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env("WALLY_TEST_CHILD", "1")
         .output()
@@ -103,7 +102,7 @@ fn limit_file_size(bytes: Option<u64>) {
 #[test]
 fn a_limit_on_the_file_size_refuses_appends_until_it_is_raised() {
     if std::env::var_os("WALLY_TEST_CHILD").is_none() {
-        return without_the_signal("a_limit_on_the_file_size_refuses_appends_until_it_is_raised");
+        return in_a_process_of_its_own("a_limit_on_the_file_size_refuses_appends_until_it_is_raised");
     }
     for policy in POLICIES {
         // Ends within a record, and within a header.
@@ -122,7 +121,7 @@ fn a_limit_on_the_file_size_refuses_appends_until_it_is_raised() {
 #[test]
 fn under_a_limit_on_the_file_size_no_zeros_are_written_ahead() {
     if std::env::var_os("WALLY_TEST_CHILD").is_none() {
-        return without_the_signal("under_a_limit_on_the_file_size_no_zeros_are_written_ahead");
+        return in_a_process_of_its_own("under_a_limit_on_the_file_size_no_zeros_are_written_ahead");
     }
     let (_dir, path) = place();
     limit_file_size(Some(1 << 30));
@@ -143,7 +142,7 @@ fn under_a_limit_on_the_file_size_no_zeros_are_written_ahead() {
 #[test]
 fn truncating_makes_room_below_a_limit_on_the_file_size() {
     if std::env::var_os("WALLY_TEST_CHILD").is_none() {
-        return without_the_signal("truncating_makes_room_below_a_limit_on_the_file_size");
+        return in_a_process_of_its_own("truncating_makes_room_below_a_limit_on_the_file_size");
     }
     for policy in POLICIES {
         let (_dir, path) = place();
@@ -161,6 +160,207 @@ fn truncating_makes_room_below_a_limit_on_the_file_size() {
         assert_reads(&options(policy).open(&path).unwrap(), &records);
         limit_file_size(None);
     }
+    println!("done in a process of its own");
+}
+
+/// Two records and a batch of four, synced, and what they are.
+fn with_a_batch(path: &Path, policy: SyncPolicy) -> (Journal, Vec<Vec<u8>>) {
+    let journal = options(policy).open(path).unwrap();
+    let records: Vec<Vec<u8>> = (0..6).map(|salt| payload(salt, 4000)).collect();
+    journal.append(&records[0]).unwrap();
+    journal.append(&records[1]).unwrap();
+    journal.append_batch(&records[2..]).unwrap();
+    journal.sync().unwrap();
+    (journal, records)
+}
+
+#[test]
+fn a_record_that_ends_at_the_limit_gets_in_and_the_journal_is_closed_without_a_mark() {
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        return in_a_process_of_its_own(
+            "a_record_that_ends_at_the_limit_gets_in_and_the_journal_is_closed_without_a_mark",
+        );
+    }
+    for policy in POLICIES {
+        // Through the buffer and past it.
+        for len in [100, 20_000] {
+            for (too_much, batch) in [(0, false), (1, false), (0, true), (1, true)] {
+                let (_dir, path) = place();
+                let journal = options(policy).open(&path).unwrap();
+                journal.append(b"one").unwrap();
+                journal.flush().unwrap();
+                let end = journal.stats().committed_bytes + if batch { 2 } else { 1 } * (16 + len as u64);
+                limit_file_size(Some(end - too_much));
+                let record = payload(1, len);
+                let done = match batch {
+                    false => journal.append(&record).map(drop),
+                    true => journal.append_batch([&record, &record]).map(drop),
+                };
+                // What is staged is refused when it is written.
+                let done = done.and_then(|()| journal.flush());
+                if too_much > 0 {
+                    assert_eq!(code(&done.unwrap_err()), Some(EFBIG));
+                    assert_eq!(journal.committed_index(), 1);
+                    if journal.last_index() > 1 {
+                        assert_eq!(
+                            code(&journal.close().unwrap_err()),
+                            Some(EFBIG),
+                            "staged records are lost"
+                        );
+                    } else {
+                        journal.close().unwrap();
+                    }
+                } else {
+                    done.unwrap();
+                    journal.close().unwrap();
+                    assert_eq!(std::fs::metadata(&path).unwrap().len(), end, "there is no room for a mark");
+                }
+                let journal = options(policy).recovery_policy(Recovery::Strict).open(&path).unwrap();
+                let expected = if too_much > 0 {
+                    1
+                } else if batch {
+                    3
+                } else {
+                    2
+                };
+                assert_eq!(journal.last_index(), expected);
+                assert!((2..=expected).all(|n| journal.read(n).unwrap() == record));
+                journal.close().unwrap();
+                limit_file_size(None);
+            }
+        }
+    }
+    println!("done in a process of its own");
+}
+
+#[test]
+fn a_journal_that_is_longer_than_the_limit_is_truncated_or_left_as_it_is() {
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        return in_a_process_of_its_own(
+            "a_journal_that_is_longer_than_the_limit_is_truncated_or_left_as_it_is",
+        );
+    }
+    for policy in POLICIES {
+        for kept in 0..=6 {
+            let (_dir, path) = place();
+            let (journal, records) = with_a_batch(&path, policy);
+            // Before the second record ends, so that the batch lies beyond it.
+            limit_file_size(Some(8000));
+            assert_eq!(code(&journal.append(&payload(9, 6000)).unwrap_err()), Some(EFBIG));
+            let cut = journal.truncate_back(kept);
+            // A record of the batch cannot be taken out of it without a write beyond the limit.
+            let kept = if (3..6).contains(&kept) {
+                assert_eq!(code(&cut.unwrap_err()), Some(EFBIG));
+                6
+            } else {
+                cut.unwrap();
+                kept
+            };
+            let kept = kept as usize;
+            assert_reads(&journal, &records[..kept]);
+            if kept < 2 {
+                assert_eq!(journal.append(&payload(7, 500)).unwrap(), kept as u64 + 1);
+                journal.truncate_back(kept as u64).unwrap();
+            }
+            journal.close().unwrap();
+            let journal = options(policy).recovery_policy(Recovery::Strict).open(&path).unwrap();
+            assert_reads(&journal, &records[..kept]);
+            limit_file_size(None);
+            journal.append(b"there is room again").unwrap();
+        }
+    }
+    println!("done in a process of its own");
+}
+
+#[test]
+fn what_readers_hold_is_kept_below_the_limit_and_else_refused() {
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        return in_a_process_of_its_own("what_readers_hold_is_kept_below_the_limit_and_else_refused");
+    }
+    for policy in POLICIES {
+        let (_dir, path) = place();
+        let (journal, records) = with_a_batch(&path, policy);
+        let snapshot = journal.snapshot();
+        // Memory for lent pages is a file to the system.
+        limit_file_size(Some(8000));
+        let error = journal.truncate_back(1).unwrap_err();
+        assert!(matches!(error, Error::ReadersActive { .. }), "{error}");
+        assert_reads(&journal, &records);
+        // The last page is not all the journal's, and a file that is cut to it would be longer than the limit.
+        limit_file_size(Some(journal.stats().committed_bytes));
+        journal.truncate_back(1).unwrap();
+        for (n, bytes) in (1..).zip(&records) {
+            assert!(snapshot.get(n) == Some(&bytes[..]), "record {n}");
+        }
+        assert_reads(&journal, &records[..1]);
+        limit_file_size(None);
+    }
+    println!("done in a process of its own");
+}
+
+#[test]
+fn an_empty_journal_stays_one_where_not_even_its_mark_could_be_written() {
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        return in_a_process_of_its_own(
+            "an_empty_journal_stays_one_where_not_even_its_mark_could_be_written",
+        );
+    }
+    for policy in POLICIES {
+        for limit in [0, 1, 15] {
+            let (_dir, path) = place();
+            limit_file_size(Some(limit));
+            assert_eq!(code(&options(policy).open(&path).unwrap_err()), Some(EFBIG));
+            assert!(!path.exists());
+            limit_file_size(None);
+            let journal = options(policy).open(&path).unwrap();
+            limit_file_size(Some(limit));
+            for len in [0, 100, 5000] {
+                let refused = journal.append(&payload(1, len)).and_then(|_| journal.flush());
+                assert_eq!(code(&refused.unwrap_err()), Some(EFBIG), "{len}");
+                assert_eq!(journal.committed_index(), 0);
+            }
+            limit_file_size(None);
+            journal.append(b"there is room").unwrap();
+            let last = journal.last_index();
+            journal.sync().unwrap();
+            // To nothing, and the mark of that would have no room.
+            limit_file_size(Some(limit));
+            assert_eq!(code(&journal.truncate_back(0).unwrap_err()), Some(EFBIG));
+            assert_eq!(journal.read(last).unwrap(), b"there is room");
+            limit_file_size(None);
+            journal.truncate_back(0).unwrap();
+            limit_file_size(Some(limit));
+            journal.close().unwrap();
+            let journal = options(policy).recovery_policy(Recovery::Strict).open(&path).unwrap();
+            assert!(journal.is_empty());
+            limit_file_size(None);
+        }
+    }
+    println!("done in a process of its own");
+}
+
+#[test]
+fn what_recovery_cannot_keep_below_the_limit_it_does_not_cut() {
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        return in_a_process_of_its_own("what_recovery_cannot_keep_below_the_limit_it_does_not_cut");
+    }
+    let (dir, path) = place();
+    let (journal, records) = with_a_batch(&path, SyncPolicy::OnDemand);
+    journal.close().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4016 + 50] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    limit_file_size(Some(8000));
+    let mut options = options(SyncPolicy::OnDemand);
+    options.recovery_policy(Recovery::FirstInvalid);
+    assert_eq!(code(&options.open(&path).unwrap_err()), Some(EFBIG));
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left of what did not fit");
+    // It is cut in front of the limit, so that the mark of the new end has room.
+    limit_file_size(Some(bytes.len() as u64 - 4016));
+    let journal = options.open(&path).unwrap();
+    assert_reads(&journal, &records[..1]);
+    assert!(std::fs::read(journal.recovery().quarantine.as_ref().unwrap()).unwrap() == bytes[4016..]);
     println!("done in a process of its own");
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<b
 /// mark, and syncs that; whether there is a mark now. A reference journal has none, and nothing to sync.
 ///
 /// Without room for it the journal goes on unmarked, unless it is empty: the mark protects the last stretch of records
-/// against damage that looks like a torn tail, and tells an empty journal from any other file.
+/// against damage that looks like a torn tail, and tells an empty journal from any other file. One that is there already,
+/// since what was to take its place was refused as a whole, needs no room.
 pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     if format == Format::Reference {
         return Ok(false);
@@ -46,15 +47,25 @@ pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result
             }
             true
         }
-        Err(error) if end > 0 && is_no_space(&error) => {
+        Err(error) if is_no_space(&error) => {
+            let marked = is_marked(file, end)?;
+            if end == 0 && !marked {
+                return Err(error);
+            }
             // A part of it may have got in.
-            file.truncate(end)?;
-            false
+            file.truncate(if marked { end.saturating_add(HEADER_LEN) } else { end })?;
+            marked
         }
         Err(error) => return Err(error),
     };
     file.sync()?;
     Ok(marked)
+}
+
+/// Whether the mark of `end` lies there.
+fn is_marked(file: &JournalFile, end: u64) -> Result<bool> {
+    let mut bytes = [0; HEADER_LEN as usize];
+    Ok(file.read_at(&mut bytes, end)? == bytes.len() && bytes == Header::mark(end, end).encode())
 }
 
 /// Whether the file system, a quota or a limit on the file's size left no room.

@@ -37,7 +37,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::Result;
 use crate::file::seam::{Asked, SeamRole};
-use crate::file::{JournalFile, read_full_at};
+use crate::file::{JournalFile, check_size_limit, read_full_at};
 use crate::format::HEADER_LEN;
 use crate::sync::{Arc, AtomicU64, Ordering};
 
@@ -172,7 +172,8 @@ impl Map {
         };
         // SAFETY: `from` and `to` are page-aligned and within the mapping, since `to` is at most `limit` rounded up
         // to a page (2), and the mapping's length is a multiple of a page or its last page is all its own. The copy
-        // holds the same bytes at the same places (5).
+        // holds the same bytes at the same places, and from `limit` to the end of its last page zeros (5): a page that
+        // the copy's end lies in is backed as a whole.
         let put = unsafe { self.replace(&copy.memory, 0, from, to) };
         if let Err(error) = put {
             // The call may have unmapped the range before it failed, and readers may be about to touch it.
@@ -202,15 +203,19 @@ impl Map {
     /// A copy of the pages from `from` to `to`, whose bytes below `lent` are committed. It goes on where `begun` ends.
     fn complete(&self, begun: Option<Copy>, from: u64, to: u64, lent: u64) -> io::Result<Copy> {
         let done = begun.as_ref().map_or(from, |copy| copy.done);
+        // Nothing beyond the limit is lent, so the rest of the last page may be zeros. The memory is a file to the
+        // system, and with that rest could be longer than it lets a file be, though the journal is not.
+        let end = to.min(lent);
         let complete = || {
+            check_size_limit(end - from)?;
             let memory = match begun {
                 Some(Copy { memory, to: until, .. }) => {
-                    commit_memory(&memory, until - from, to - from)?;
+                    commit_memory(&memory, until.min(done) - from, end - from)?;
                     memory
                 }
-                None => committed_memory(to - from)?,
+                None => committed_memory(end - from)?,
             };
-            self.copy_bytes(&memory, from, done..to.min(lent))?;
+            self.copy_bytes(&memory, from, done..end)?;
             Ok(Copy { memory, from, to, done: lent })
         };
         self.file.seam().ask(SeamRole::Journal, Asked::Preserve(to.saturating_sub(done)), complete)

@@ -13,6 +13,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::file::seam::{Asked, SeamRole, Seamed};
@@ -22,10 +24,14 @@ use crate::file::seam::{Asked, SeamRole, Seamed};
 pub(crate) struct JournalFile {
     file: File,
     path: PathBuf,
+    /// The path with all links in it resolved when the file was opened: where its entry in its directory is.
+    place: PathBuf,
     device_inode: (u64, u64),
     /// The unit in which the file system zeroes the rest of a cut block.
     block_len: u64,
     locked: bool,
+    /// The process that opened it. A child that was forked from it shares the open file, its lock included.
+    process: u32,
     seam: Seamed,
 }
 
@@ -50,7 +56,7 @@ impl JournalFile {
             let meta = regular(&file, &path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Locked { path }),
+                Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path }),
                 Err(e) => return Err(Error::io("lock", &path, e.into())),
             }
             let this = Self {
@@ -58,7 +64,10 @@ impl JournalFile {
                 device_inode: (meta.dev(), meta.ino()),
                 block_len: meta.blksize().max(512),
                 locked: true,
+                process: std::process::id(),
                 seam: seam.clone(),
+                // Where that cannot be told, the file is not removed if the path turns out to be a link.
+                place: path.canonicalize().unwrap_or_else(|_| path.clone()),
                 path: path.clone(),
             };
             // Between the open and the lock the file may have been unlinked or replaced; the lock is worth
@@ -76,15 +85,22 @@ impl JournalFile {
         Ok(Self {
             file,
             path: path.to_owned(),
+            place: path.to_owned(),
             device_inode: (meta.dev(), meta.ino()),
             block_len: meta.blksize().max(512),
             locked: false,
+            process: std::process::id(),
             seam,
         })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the file's entry is, whatever links the path went through when it was opened.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
     }
 
     pub(crate) fn block_len(&self) -> u64 {
@@ -97,6 +113,19 @@ impl JournalFile {
 
     pub(crate) fn as_file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether this is the process that opened the file. Every request that changes the file asks this first; the journal
+    /// also asks before it takes a lock for one, since a lock that another thread held at the moment of the fork stays
+    /// taken in the child.
+    ///
+    /// # Errors
+    /// `Forked` if this is a child of it.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        match std::process::id() == self.process {
+            true => Ok(()),
+            false => Err(Error::Forked { path: self.path.clone() }),
+        }
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
@@ -116,6 +145,9 @@ impl JournalFile {
 
     /// Writes all of `parts`, one after the other, at `offset`, in as few calls as the system takes.
     pub(crate) fn write_vectored_at(&self, mut parts: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
+        self.check_process()?;
+        let len = parts.iter().fold(0u64, |len, part| len.saturating_add(part.len() as u64));
+        self.check_write(offset.saturating_add(len))?;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
             match self.write_once(parts, offset) {
@@ -131,6 +163,14 @@ impl JournalFile {
         Ok(())
     }
 
+    /// Whether the limit on the size of files lets this process write up to `end`.
+    ///
+    /// # Errors
+    /// `Io` if it does not.
+    pub(crate) fn check_write(&self, end: u64) -> Result<()> {
+        check_size_limit(end).map_err(|e| self.error("write", e))
+    }
+
     fn write_once(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.seam.write(self.role(), offset, parts, |parts| match parts {
             [one] => self.file.write_at(one, offset),
@@ -142,6 +182,7 @@ impl JournalFile {
     /// Appends up to `len` zeros, wherever the file ends at that moment: they never take the place of anything. How many
     /// it were.
     pub(crate) fn append_zeros(&self, len: u64) -> Result<u64> {
+        self.check_process()?;
         loop {
             match self.seam.extend(self.role(), len, |len| append_zeros(&self.file, len)) {
                 Ok(0) => return Err(self.error("extend", io::ErrorKind::WriteZero.into())),
@@ -154,19 +195,28 @@ impl JournalFile {
 
     /// Makes the content and the length durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.check_process()?;
         let done = self.seam.ask(self.role(), Asked::Sync, || self.file.sync_data());
         done.map_err(|e| self.error("sync", e))
     }
 
     /// Cuts or extends the file to `len` bytes.
     pub(crate) fn truncate(&self, len: u64) -> Result<()> {
+        self.check_process()?;
+        // To cut a file that is longer than the limit is no offence against it.
+        if let Err(e) = check_size_limit(len)
+            && len > self.len()?
+        {
+            return Err(self.error("truncate", e));
+        }
         let done = self.seam.ask(self.role(), Asked::Truncate(len), || self.file.set_len(len));
         done.map_err(|e| self.error("truncate", e))
     }
 
     /// Makes the file's entry in its directory durable.
     pub(crate) fn sync_directory(&self) -> Result<()> {
-        let directory = match self.path.parent() {
+        self.check_process()?;
+        let directory = match self.place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
@@ -175,16 +225,22 @@ impl JournalFile {
         done.map_err(|e| Error::io("sync directory", directory, e))
     }
 
-    /// Removes the file from its directory, if the path still names this file.
+    /// Removes the file from its directory, if its entry is still there. A link through which it was opened stays: it
+    /// names the place of the journal, and the next one is made there.
     pub(crate) fn unlink(&self) -> Result<()> {
-        if self.path_names_this() {
-            std::fs::remove_file(&self.path).map_err(|e| self.error("unlink", e))?;
+        self.check_process()?;
+        if std::fs::symlink_metadata(&self.place).is_ok_and(|meta| self.is(&meta)) {
+            std::fs::remove_file(&self.place).map_err(|e| self.error("unlink", e))?;
         }
         Ok(())
     }
 
     fn path_names_this(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.device_inode)
+        std::fs::metadata(&self.path).is_ok_and(|meta| self.is(&meta))
+    }
+
+    fn is(&self, meta: &std::fs::Metadata) -> bool {
+        (meta.dev(), meta.ino()) == self.device_inode
     }
 
     fn role(&self) -> SeamRole {
@@ -198,10 +254,23 @@ impl JournalFile {
 
 impl Drop for JournalFile {
     fn drop(&mut self) {
-        if self.locked {
+        // A child that unlocked the file would unlock it for its parent.
+        if self.locked && self.check_process().is_ok() {
             // Not left to close(2): a descriptor that a forked child still holds would keep the lock.
             let _ = flock(&self.file, FlockOperation::Unlock);
         }
+    }
+}
+
+/// Whether a file may be written up to `end`, as far as the limit of this process on the size of its files goes. Asked
+/// before each call that could go beyond it, since such a call brings a signal that ends the process by default.
+///
+/// # Errors
+/// `EFBIG` if it may not.
+pub(crate) fn check_size_limit(end: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if end > limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
     }
 }
 
@@ -242,12 +311,32 @@ fn open_or_create(path: &Path, create: bool) -> Result<(File, Origin)> {
             Err(e) if create && e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("open", path, e)),
         }
-        match options.clone().create_new(true).open(path) {
+        let created = end_of_links(path).and_then(|place| options.clone().create_new(true).open(place));
+        match created {
             Ok(file) => return Ok((file, Origin::Created)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.exists() => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io("create", path, e)),
         }
     }
+}
+
+/// Where the links at `path` lead, one after the other, whether or not there is anything. To create a file only where
+/// there is none, the system follows no link.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let mut place = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match std::fs::read_link(&place) {
+            // A relative one begins in the directory that the link is in.
+            Ok(target) => {
+                place.pop();
+                place.push(target);
+            }
+            // No link, or nothing at all.
+            Err(_) => return Ok(place),
+        }
+    }
+    Err(Errno::LOOP.into())
 }
 
 fn regular(file: &File, path: &Path) -> Result<std::fs::Metadata> {
@@ -279,7 +368,6 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
 
 #[cfg(target_os = "linux")]
 fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
-    use rustix::process::{Resource, getrlimit};
     static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
     if getrlimit(Resource::Fsize).current.is_some() {
         // A write at the limit brings a signal, which nobody expects who has not reached it.

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Beyond, Error, Result};
-use crate::file::end;
-use crate::file::{JournalFile, Origin};
+use crate::file::{JournalFile, end};
 use crate::format::{HEADER_LEN, Header};
 use crate::index::IndexWriter;
 use crate::inspect::classify::{Reseal, Ruled, Ruling};
@@ -124,17 +123,8 @@ pub(crate) struct Recovered {
 /// # Errors
 /// `Io`, `Corrupt`, `NotAJournal`, `UnsupportedFormat` or `Stopped`. The file is untouched then, unless it is `Io` of
 /// a write.
-pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> Result<Recovered> {
+pub(crate) fn recover(file: &JournalFile, options: &Options) -> Result<Recovered> {
     let len = file.len()?;
-    let recovered = attempt(file, len, options);
-    if recovered.is_err() && origin == Origin::Created && len == 0 {
-        // An open that failed leaves no file behind that was not there before.
-        let _ = file.unlink();
-    }
-    recovered
-}
-
-fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered> {
     let started = Instant::now();
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
     ticker.tell()?;
@@ -145,6 +135,8 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
     let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
     ticker.tick(0, len, records)?;
     ticker.tell()?;
+    // The callback is the caller's code, and may have forked.
+    file.check_process()?;
 
     let Survey { ruled, scanned, index, insisted, .. } = survey;
     let mut report = RecoveryReport {

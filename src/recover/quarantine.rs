@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::inspect::pread::PIECE;
 
-/// Copies the bytes `from..len` of the journal into a new file `PATH.cut-FROM`, or with `-1`, `-2`… behind that if it
+/// Copies the bytes `from..len` of the journal into a new file `PATH.cut-FROM` beside it, links resolved, or with `-1`, `-2`… behind that if it
 /// exists, and makes it durable. If that fails, nothing is left of it.
 ///
 /// # Errors
@@ -24,7 +24,7 @@ pub(crate) fn quarantine(journal: &JournalFile, from: u64, len: u64) -> Result<P
 fn create(journal: &JournalFile, from: u64) -> Result<(JournalFile, PathBuf)> {
     let mut tries = 0u64;
     loop {
-        let mut name = journal.path().as_os_str().to_owned();
+        let mut name = journal.place().as_os_str().to_owned();
         name.push(format!(".cut-{from}"));
         if tries > 0 {
             name.push(format!("-{tries}"));

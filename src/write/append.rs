@@ -16,12 +16,14 @@ impl Log {
     #[inline]
     pub(crate) fn append(&self, slices: &[IoSlice<'_>]) -> Result<u64> {
         let record = self.measure(slices)?;
+        self.check_process()?;
         let mut writer = self.lock();
         let n = loop {
             writer.check()?;
             if writer.has_room(record.len.saturating_add(HEADER_LEN)) {
                 break writer.stage(record, 0)?;
             }
+            self.file.check_process()?;
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, None);
@@ -45,6 +47,7 @@ impl Log {
             self.check_len(len)?;
             total = total.saturating_add(len).saturating_add(HEADER_LEN);
         }
+        self.check_process()?;
         let mut writer = self.lock();
         loop {
             writer.check()?;
@@ -52,6 +55,7 @@ impl Log {
                 writer.stage_batch(batch, total)?;
                 break;
             }
+            self.file.check_process()?;
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, None);
@@ -84,6 +88,13 @@ impl Log {
         Ok(Parts { slices, len, crc: hasher.finalize() })
     }
 
+    /// An append that is synced at once is refused in another process than the one that opened the journal. One that only
+    /// goes to the buffer does not ask the system which process this is: it writes nothing.
+    #[inline]
+    fn check_process(&self) -> Result<()> {
+        if self.policy == SyncPolicy::Always { self.file.check_process() } else { Ok(()) }
+    }
+
     fn check_len(&self, len: u64) -> Result<()> {
         let max = self.max_record_len;
         if len > max { Err(Error::RecordTooLarge { len, max }) } else { Ok(()) }
@@ -111,6 +122,7 @@ impl Log {
 
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.file.check_process()?;
         let mut writer = self.lock();
         // What is left after a failure is durable, but what was staged is gone: that must not look like success.
         writer.check()?;
@@ -122,6 +134,7 @@ impl Log {
 
     /// Waits until record `n` is durable.
     pub(crate) fn wait_durable(&self, n: u64) -> Result<()> {
+        self.file.check_process()?;
         let mut writer = self.lock();
         let (first, last) = (writer.view.first(), writer.appended().index);
         // Looked at before `n` is held against the end: what is durable stays so after a failure.
@@ -227,8 +240,8 @@ mod tests {
     fn log(dir: &tempfile::TempDir, disk: &Arc<Disk>) -> Log {
         let mut options = Options::new();
         options.seam(disk.clone());
-        let (file, origin) = JournalFile::open(&dir.path().join("j"), true, Seamed::of(&options)).unwrap();
-        let found = recover(&file, origin, &options).unwrap();
+        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::of(&options)).unwrap();
+        let found = recover(&file, &options).unwrap();
         let (file, staging_len) = (Arc::new(file), 4096);
         let start =
             Start { file, format: found.format, index: found.index, marked: found.marked, staging_len };

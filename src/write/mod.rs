@@ -115,6 +115,7 @@ impl Log {
 
     /// Commits everything that is appended.
     pub(crate) fn flush(&self) -> Result<()> {
+        self.file.check_process()?;
         self.flush_locked(self.lock(), None).map(drop)
     }
 

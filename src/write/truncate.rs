@@ -25,6 +25,7 @@ struct Resealed {
 impl Log {
     /// Keeps the records up to `n`; 0 clears the journal.
     pub(crate) fn truncate_back(&self, n: u64) -> Result<()> {
+        self.file.check_process()?;
         let done = self.cut_back(n);
         self.watch.ring_all();
         done
@@ -121,6 +122,10 @@ impl Log {
     fn cut_file(&self, slot: &Slot<'_>, mut writer: Locked<'_>, n: u64, mut copies: Copies) -> Result<()> {
         let (kept, end) = place_of_cut(&writer.view, n)?;
         writer.check_limits(end.bytes, self.preserve_limit)?;
+        if end.bytes == 0 && self.format == Format::Sealed {
+            // Only the mark tells an empty journal, and it is written when there is no way back.
+            self.file.check_write(HEADER_LEN)?;
+        }
 
         // Step 2: a view of the shorter journal, with its own map and index. What is staged stays for now. Nothing may be
         // called durable that is not committed any more, or committed that is not appended.
@@ -200,6 +205,10 @@ impl Log {
         let resealed =
             self.continued_at(extent).map_err(|error| self.withdraw(mark, old_end, None, error))?;
         let Some(record) = resealed else { return Ok(()) };
+        // It lies in the file, but the limit on the file's size may be below it: then the seal is as it was.
+        self.file
+            .check_write(record.offset.saturating_add(HEADER_LEN))
+            .map_err(|error| self.withdraw(mark, old_end, None, error))?;
         let flags = record.before.flags() & !(flag::CONTINUED | flag::SEALED);
         self.write_seal(record.offset, record.before.with_flags(record.offset, flags))
             .map_err(|error| self.withdraw(mark, old_end, Some(record), error))?;

@@ -2,10 +2,17 @@
 
 use crate::common;
 
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use common::place;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use wally::seam::Verdict;
 use wally::{Error, Journal, Options, SyncPolicy};
 
 fn options() -> Options {
@@ -179,6 +186,79 @@ fn a_missing_file_is_created_only_if_that_is_wanted() {
 }
 
 #[test]
+fn an_open_that_fails_leaves_no_file_that_was_not_there() {
+    // Nothing, something without records, and a journal.
+    let old = {
+        let (_dir, path) = place();
+        options().open(&path).unwrap().append(b"old").unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let before: [Option<&[u8]>; 3] = [None, Some(b""), Some(&old)];
+    let fails = |what: &str, options: &Options| {
+        for before in before {
+            let (dir, path) = place();
+            if let Some(before) = before {
+                std::fs::write(&path, before).unwrap();
+            }
+            let opened = catch_unwind(AssertUnwindSafe(|| options.open(&path)));
+            assert!(!matches!(opened, Ok(Ok(_))), "{what}");
+            assert_eq!(path.exists(), before.is_some(), "{what}");
+            assert_eq!(
+                std::fs::read_dir(dir.path()).unwrap().count(),
+                usize::from(before.is_some()),
+                "{what}"
+            );
+            if before == Some(&old[..]) {
+                assert_eq!(self::options().open(&path).unwrap().read(1).unwrap(), b"old", "{what}");
+            }
+        }
+    };
+    fails("no buffer", options().buffer_size(isize::MAX as usize));
+    fails("a callback that stops", options().on_progress(|_| ControlFlow::Break(())));
+    fails("a callback that panics", options().on_progress(|_| panic!("it does")));
+    // Each thing asked of the system in turn, where there is nothing before.
+    for nth in 0.. {
+        let (_dir, path) = place();
+        let faults = common::faults::Faults::new();
+        let mut left = nth;
+        faults.rule(move |_, _| {
+            left -= 1;
+            if left == -1 { Verdict::Fail(5) } else { Verdict::Proceed }
+        });
+        match options().seam(faults).open(&path) {
+            Err(_) => assert!(!path.exists(), "request {nth}"),
+            // A map that cannot be had is tried smaller.
+            Ok(_) if nth < 4 => {}
+            Ok(_) => break,
+        }
+    }
+}
+
+#[test]
+fn an_open_that_gets_no_thread_leaves_no_file() {
+    const NAME: &str = "an_open_that_gets_no_thread_leaves_no_file";
+    if let Some(path) = child() {
+        let mut options = Options::new();
+        options.sync_policy(SyncPolicy::Interval(Duration::from_secs(1))).buffer_size(4096);
+        let limit = |bytes| setrlimit(Resource::As, Rlimit { current: bytes, maximum: None }).unwrap();
+        let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+        // Room for all that is small, but not for the stack of a thread, which has 2 MiB.
+        limit(Some(pages * rustix::param::page_size() as u64 + (1 << 20)));
+        let opened = options.open(&path);
+        limit(None);
+        let error = opened.unwrap_err();
+        assert!(error.to_string().contains("thread"), "{error}");
+        assert!(!path.exists());
+        options.open(&path).unwrap();
+        return println!("no thread");
+    }
+    let (_dir, path) = place();
+    let output = in_another_process(NAME, &path);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("no thread"), "{output:?}");
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused_and_not_waited_for() {
     let (dir, path) = place();
     assert_eq!(io_code(dir.path()), Some(rustix::io::Errno::ISDIR.raw_os_error()));
@@ -196,10 +276,28 @@ fn what_is_no_regular_file_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn a_symlink_to_nowhere_is_an_error_and_not_a_loop() {
+fn a_symlink_to_nowhere_creates_what_it_names() {
     let (dir, path) = place();
-    std::os::unix::fs::symlink(dir.path().join("nowhere"), &path).unwrap();
-    options().open(&path).unwrap_err();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    // From link to link, each relative to the directory that it is in.
+    symlink("data/link", &path).unwrap();
+    symlink("../data/../data/file", dir.path().join("data/link")).unwrap();
+    options().create(false).open(&path).unwrap_err();
+    let journal = options().open(&path).unwrap();
+    assert_eq!(journal.path(), path, "as it was given");
+    journal.append(b"a").unwrap();
+    journal.close().unwrap();
+    assert_eq!(options().create(false).open(dir.path().join("data/file")).unwrap().read(1).unwrap(), b"a");
+}
+
+#[test]
+fn a_symlink_that_leads_to_no_place_for_a_file_is_an_error_and_not_a_loop() {
+    let (dir, path) = place();
+    symlink(&path, &path).unwrap();
+    assert_eq!(io_code(&path), Some(rustix::io::Errno::LOOP.raw_os_error()));
+    let path = dir.path().join("missing");
+    symlink("no/such/directory", &path).unwrap();
+    assert_eq!(io_code(&path), Some(rustix::io::Errno::NOENT.raw_os_error()));
 }
 
 #[test]
@@ -301,6 +399,81 @@ fn delete_on_close_leaves_another_file_at_the_path_alone() {
     journal.close().unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"an impostor");
     assert!(dir.path().join("moved").exists());
+}
+
+#[test]
+fn delete_on_close_through_symlinks_removes_the_file_and_leaves_the_links() {
+    for close in [true, false] {
+        let (dir, path) = place();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        symlink("data/link", &path).unwrap();
+        symlink("file", data.join("link")).unwrap();
+        // Through links in the directory's place too, which lead elsewhere when the journal is closed.
+        let current = dir.path().join("current");
+        symlink(dir.path(), &current).unwrap();
+        for given in [&path, &current.join("journal")] {
+            std::fs::write(data.join("file"), "").unwrap();
+            let journal = options().delete_on_close(true).open(given).unwrap();
+            journal.append(b"kept").unwrap();
+            let _ = std::fs::remove_file(&current);
+            match close {
+                true => journal.close().unwrap(),
+                false => drop(journal),
+            }
+            assert!(!data.join("file").exists());
+            assert!(path.is_symlink() && data.join("link").is_symlink());
+            symlink(dir.path(), &current).unwrap();
+            // The links still name the place of the journal.
+            options().open(given).unwrap().append(b"new").unwrap();
+            assert!(data.join("file").exists());
+        }
+    }
+}
+
+#[test]
+fn delete_on_close_through_a_symlink_leaves_alone_what_took_the_place_of_its_file() {
+    let (dir, path) = place();
+    let (file, other) = (dir.path().join("file"), dir.path().join("other"));
+    std::fs::write(&other, "another file").unwrap();
+    symlink(&file, &path).unwrap();
+    // The link leads elsewhere by now: what it led to when it was opened goes all the same.
+    let journal = options().delete_on_close(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    symlink(&other, &path).unwrap();
+    journal.close().unwrap();
+    assert!(!file.exists());
+    // The file has another name by now, and a link to it, and then another file, is in its place.
+    for impostor in ["a link", "a file"] {
+        std::fs::remove_file(&path).unwrap();
+        symlink(&file, &path).unwrap();
+        let journal = options().delete_on_close(true).open(&path).unwrap();
+        let moved = dir.path().join("moved");
+        std::fs::rename(&file, &moved).unwrap();
+        match impostor {
+            "a link" => symlink(&moved, &file).unwrap(),
+            _ => std::fs::write(&file, "another file").unwrap(),
+        }
+        journal.close().unwrap();
+        assert!(file.exists() && moved.exists() && path.is_symlink(), "{impostor}");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::remove_file(&moved).unwrap();
+    }
+    assert_eq!(std::fs::read(&other).unwrap(), b"another file");
+}
+
+#[test]
+fn what_recovery_cuts_is_kept_beside_the_file_and_not_beside_a_link_to_it() {
+    let (dir, path) = place();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    symlink("data/file", &path).unwrap();
+    options().open(&path).unwrap().append(b"a record").unwrap();
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
+    let journal = options().quarantine(true).open(&path).unwrap();
+    let kept = journal.recovery().quarantine.as_ref().unwrap();
+    assert_eq!(kept.parent().unwrap(), data.canonicalize().unwrap());
+    assert!(kept.is_file());
 }
 
 #[test]
