@@ -124,6 +124,7 @@ mod locked;
 mod log;
 mod map;
 mod options;
+mod process;
 mod publish;
 mod quarantine;
 mod reader;
