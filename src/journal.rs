@@ -138,8 +138,9 @@ impl Journal {
     /// * [`Error::RecordTooLarge`] beyond [`Options::max_record_len`].
     /// * [`Error::Io`] if the file takes no more: the record is not there, and appends work again once there is room.
     /// * [`Error::Poisoned`] after a failed sync.
-    /// * [`Error::Forked`] in a child of the process that opened the journal, unless the record fits the buffer and is not
-    ///   synced: then it goes nowhere.
+    /// * [`Error::Forked`] in a child of the process that opened the journal. Where the system has no way to tell a child
+    ///   without being asked (other systems than Linux), an append that only goes to the buffer is not refused, and goes
+    ///   nowhere.
     pub fn append(&self, payload: &[u8]) -> Result<u64> {
         self.log.append(&[IoSlice::new(payload)])
     }

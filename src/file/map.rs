@@ -1,5 +1,5 @@
 //! The unsafe room: owns the mapping of the file, and with it the file and its lock; lends checked slices; keeps
-//! lent pages when the file is cut. No other file of this crate contains `unsafe`.
+//! lent pages when the file is cut; has a page by which a forked child is told. No other file of this crate contains `unsafe`.
 //!
 //! # Invariants
 //!
@@ -318,6 +318,31 @@ fn committed_memory(len: u64) -> io::Result<File> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// A place that holds 0 now, and in every process that is forked from this one; nothing if the system has none.
+#[cfg(target_os = "linux")]
+pub(crate) fn zero_in_children() -> Option<&'static AtomicU64> {
+    use rustix::mm::{Advice, madvise, mmap_anonymous};
+    let (len, access) = (page_len() as usize, ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: without MAP_FIXED the system puts it where there is nothing, so no other mapping is touched.
+    let page = unsafe { mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE) }.ok()?;
+    // SAFETY: the page is this function's own, and the advice changes what a child finds there, not what is here.
+    let advised = unsafe { madvise(page, len, Advice::LinuxWipeOnFork) };
+    if advised.is_err() {
+        // SAFETY: as mapped above, and nothing refers to it.
+        let _ = unsafe { rustix::mm::munmap(page, len) };
+        return None;
+    }
+    // SAFETY: a page is aligned for an atomic and longer than one, its zeros are a valid one, here and in a child, and
+    // it is never unmapped from here on nor used for anything else.
+    Some(unsafe { AtomicU64::from_ptr(page.cast()) })
+}
+
+/// A place that holds 0 now, and in every process that is forked from this one; nothing if the system has none.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn zero_in_children() -> Option<&'static AtomicU64> {
+    None
 }
 
 /// How many more mappings the system allows this process, where it tells.

@@ -4,6 +4,7 @@
 pub(crate) mod end;
 pub(crate) mod map;
 pub(crate) mod preserve;
+pub(crate) mod process;
 pub(crate) mod seam;
 
 use std::fs::{File, OpenOptions};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
+use crate::file::process::Owner;
 use crate::file::seam::{Asked, SeamRole, Seamed};
 
 /// A file that the journal writes: itself, locked, or a quarantine file.
@@ -31,7 +33,7 @@ pub(crate) struct JournalFile {
     block_len: u64,
     locked: bool,
     /// The process that opened it. A child that was forked from it shares the open file, its lock included.
-    process: u32,
+    owner: Owner,
     seam: Seamed,
 }
 
@@ -64,7 +66,7 @@ impl JournalFile {
                 device_inode: (meta.dev(), meta.ino()),
                 block_len: meta.blksize().max(512),
                 locked: true,
-                process: std::process::id(),
+                owner: Owner::this(),
                 seam: seam.clone(),
                 // Where that cannot be told, the file is not removed if the path turns out to be a link.
                 place: path.canonicalize().unwrap_or_else(|_| path.clone()),
@@ -89,7 +91,7 @@ impl JournalFile {
             device_inode: (meta.dev(), meta.ino()),
             block_len: meta.blksize().max(512),
             locked: false,
-            process: std::process::id(),
+            owner: Owner::this(),
             seam,
         })
     }
@@ -121,11 +123,23 @@ impl JournalFile {
     ///
     /// # Errors
     /// `Forked` if this is a child of it.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        match std::process::id() == self.process {
-            true => Ok(()),
-            false => Err(Error::Forked { path: self.path.clone() }),
-        }
+        if self.owner.is_this() { Ok(()) } else { Err(self.forked()) }
+    }
+
+    /// The same where no system call may be made: where it takes one to tell, nothing is refused.
+    ///
+    /// # Errors
+    /// As [`check_process`](Self::check_process).
+    #[inline]
+    pub(crate) fn check_process_at_once(&self) -> Result<()> {
+        if self.owner.may_be_this() { Ok(()) } else { Err(self.forked()) }
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::Forked { path: self.path.clone() }
     }
 
     pub(crate) fn len(&self) -> Result<u64> {

@@ -88,11 +88,14 @@ impl Log {
         Ok(Parts { slices, len, crc: hasher.finalize() })
     }
 
-    /// An append that is synced at once is refused in another process than the one that opened the journal. One that only
-    /// goes to the buffer does not ask the system which process this is: it writes nothing.
+    /// An append is refused in another process than the one that opened the journal. One that only goes to the buffer, and
+    /// so writes nothing, makes no system call to find out.
     #[inline]
     fn check_process(&self) -> Result<()> {
-        if self.policy == SyncPolicy::Always { self.file.check_process() } else { Ok(()) }
+        match self.policy {
+            SyncPolicy::Always => self.file.check_process(),
+            SyncPolicy::OnDemand | SyncPolicy::Interval(_) => self.file.check_process_at_once(),
+        }
     }
 
     fn check_len(&self, len: u64) -> Result<()> {
