@@ -159,14 +159,21 @@ impl JournalFile {
         done.map_err(|e| self.error("truncate", e))
     }
 
-    /// Makes the file's entry in its directory durable.
+    /// Makes the file's entry in its directory durable. That of a symbolic link to it is its maker's to sync, and a file
+    /// that was unlinked has none.
     pub(crate) fn sync_directory(&self) -> Result<()> {
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let meta = self.file.metadata().map_err(|e| self.error("stat", e))?;
+        if meta.nlink() == 0 {
+            return Ok(());
+        }
+        let path = std::fs::canonicalize(&self.path).map_err(|e| self.error("find the directory of", e))?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
         let sync = || File::open(directory)?.sync_all();
-        let done = self.seam.ask(SeamRole::Directory, Asked::Sync, sync);
+        let mut done = self.seam.ask(SeamRole::Directory, Asked::Sync, sync);
+        if done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+            // It may be searched but not read.
+            done = self.seam.ask(SeamRole::Directory, Asked::Sync, || sync_file_system(&self.file));
+        }
         done.map_err(|e| Error::io("sync directory", directory, e))
     }
 
@@ -225,8 +232,8 @@ pub(crate) fn read_full_at(file: &File, buf: &mut [u8], offset: u64) -> io::Resu
     Ok(filled)
 }
 
-/// Opens an existing file, or creates it: whether it was created decides whether its directory is synced. The two
-/// are tried in turn, for another process may create or remove it in between.
+/// Opens an existing file, or creates it: one that was created is removed if the open fails. The two are tried in turn,
+/// for another process may create or remove it in between.
 fn open_or_create(path: &Path, create: bool) -> Result<(File, Origin)> {
     let mut options = OpenOptions::new();
     // A FIFO must not make the open wait for its other end.
@@ -270,6 +277,18 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
         Some(part) => file.write_at(part, offset),
         None => Ok(0),
     }
+}
+
+/// Makes everything durable that is on the file's file system, its entry in a directory included.
+#[cfg(target_os = "linux")]
+fn sync_file_system(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
+/// Elsewhere there is no such call. File systems that keep a log write the entry with the file.
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(file: &File) -> io::Result<()> {
+    file.sync_all()
 }
 
 #[cfg(target_os = "linux")]

@@ -53,7 +53,8 @@
 //!   (`tests/stress.rs`, `tests/loom.rs`)
 //! * **P5 Durability.** Under [`SyncPolicy::Always`], when an append returns, its record survives power loss. So does
 //!   everything appended before a [`sync`](Journal::sync) or a [`wait_durable`](Journal::wait_durable) that returned.
-//!   Records found at open are made durable before they are served. (`tests/durability.rs`, `tests/crash.rs`)
+//!   Records found at open are made durable before they are served, and so is the file's entry in its directory, which
+//!   may be that of a rename. (`tests/durability.rs`, `tests/crash.rs`)
 //! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
 //!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
 //!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a

@@ -157,6 +157,10 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
         quarantine: None,
         elapsed: Duration::ZERO,
     };
+    // Nobody else may have done so: the one who created the file may have crashed, and the one who renamed it may not
+    // care. No later sync of the file has to bring the entry along: an empty record in the place of the first mark
+    // changes no size, so that fdatasync has nothing of the directory to commit.
+    file.sync_directory()?;
     let opening = Opening { file, len, x: scanned.x, insisted, options };
     let (index, marked) = match ruled {
         None => {
@@ -169,10 +173,6 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
     report.last_index = index.last();
     report.records = report.last_index.saturating_sub(report.first_index.saturating_sub(1));
     report.bytes = index.end();
-    if report.records == 0 {
-        // The one who created the file may have crashed before its entry in the directory was durable.
-        file.sync_directory()?;
-    }
     report.elapsed = started.elapsed();
     Ok(Recovered { format: report.format, index, marked, report })
 }
