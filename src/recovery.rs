@@ -158,8 +158,8 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
         elapsed: Duration::ZERO,
     };
     // Nobody else may have done so: the one who created the file may have crashed, and the one who renamed it may not
-    // care. No later sync of the file has to bring the entry along: an empty record in the place of the first mark
-    // changes no size, so that fdatasync has nothing of the directory to commit.
+    // care. No later sync of the file has to bring the entry along: an empty record in the place of the mark changes no
+    // size, so that fdatasync has nothing of the directory to commit.
     file.sync_directory()?;
     let opening = Opening { file, len, x: scanned.x, insisted, options };
     let (index, marked) = match ruled {
