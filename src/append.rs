@@ -23,7 +23,7 @@ impl Log {
             }
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, None);
+                writer = self.settle(writer, None)?;
                 continue;
             }
             match writer.write_record(record, durable) {
@@ -53,7 +53,7 @@ impl Log {
             }
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, None);
+                writer = self.settle(writer, None)?;
                 continue;
             }
             match writer.write_batch(batch, total, durable) {

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::ahead::RoomAhead;
 use crate::commit::{Commit, Dropped, Slot, Watermark};
-use crate::cut::{is_no_space, leave_mark, take_off};
+use crate::cut::{Unmarked, is_no_space, leave_mark, mark_empty, take_off};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
 use crate::locked::Locked;
@@ -120,7 +120,7 @@ impl Log {
             }
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, slot);
+                writer = self.settle(writer, slot)?;
                 continue;
             }
             match writer.write_staged(durable) {
@@ -131,8 +131,16 @@ impl Log {
     }
 
     /// Sees to what the writer's note asks for, with the slot; takes the slot unless the caller has it.
-    pub(crate) fn settle<'a>(&'a self, mut writer: Locked<'a>, slot: Option<&Slot<'_>>) -> Locked<'a> {
-        writer.note.get_or_insert(Note::Sync);
+    ///
+    /// # Errors
+    /// As [`refuse`](Self::refuse), if there is no room for what has to come before the first record.
+    pub(crate) fn settle<'a>(
+        &'a self,
+        mut writer: Locked<'a>,
+        slot: Option<&Slot<'_>>,
+    ) -> Result<Locked<'a>> {
+        let due = if writer.lacks_mark() { Note::Mark } else { Note::Sync };
+        writer.note.get_or_insert(due);
         drop(writer);
         match slot {
             Some(slot) => self.settle_with(slot),
@@ -141,9 +149,9 @@ impl Log {
     }
 
     /// Whoever gets slot and lock first does what the note says; the others look again and find nothing to do.
-    fn settle_with(&self, slot: &Slot<'_>) -> Locked<'_> {
+    fn settle_with(&self, slot: &Slot<'_>) -> Result<Locked<'_>> {
         let mut writer = self.lock();
-        match writer.note {
+        Ok(match writer.note {
             // The note stays while the lock is not held, so that nothing is flushed.
             Some(Note::Sync) => {
                 let synced = self.sync_committed(slot, writer);
@@ -153,7 +161,26 @@ impl Log {
                 writer
             }
             Some(Note::RollBack { .. }) => self.roll_back(slot, writer),
+            Some(Note::Mark) => self.mark_first(slot, writer)?,
             None => writer,
+        })
+    }
+
+    /// Marks the empty journal, durably, before its first record is written: a power cut that tears that record must not
+    /// leave a file that nothing tells from any other.
+    fn mark_first<'a>(&'a self, slot: &Slot<'_>, writer: Locked<'a>) -> Result<Locked<'a>> {
+        drop(writer);
+        // The note keeps flushes away, so the file is not written meanwhile.
+        let marked = mark_empty(&self.file);
+        let mut writer = self.lock();
+        writer.note = None;
+        match marked {
+            Ok(()) => {
+                writer.marked = true;
+                Ok(writer)
+            }
+            Err(Unmarked::Refused(error)) => self.refuse(writer, Some(slot), error),
+            Err(Unmarked::Failed(error)) => Err(self.poison(slot, writer, Rest::TakeOff, error)),
         }
     }
 
@@ -223,7 +250,7 @@ impl Log {
     ) -> Result<Locked<'a>> {
         if is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0 {
             writer.note = Some(Note::RollBack { dropped: None });
-            let writer = self.settle(writer, slot);
+            let writer = self.settle(writer, slot)?;
             return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
         }
         let dropped = (self.policy == SyncPolicy::Always).then(|| {
@@ -234,7 +261,7 @@ impl Log {
             Dropped { generation, stage, kept, waiting, error: error.again() }
         });
         writer.note = Some(Note::RollBack { dropped });
-        drop(self.settle(writer, slot));
+        drop(self.settle(writer, slot)?);
         Err(error)
     }
 

@@ -186,8 +186,8 @@ impl Options {
         self
     }
 
-    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records.
-    /// Default: `false`.
+    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records; but never the rest of a
+    /// truncation that a crash interrupted, which someone had asked to remove. Default: `false`.
     pub fn quarantine(&mut self, always: bool) -> &mut Self {
         self.quarantine = always;
         self

@@ -30,7 +30,8 @@ pub enum Verdict {
     Clean,
     /// It ended in the midst of a record or a batch, which was cut off.
     TornTail,
-    /// A crash had interrupted [`Journal::truncate_back`](crate::Journal::truncate_back), which was finished.
+    /// A crash had interrupted [`Journal::truncate_back`](crate::Journal::truncate_back), which was finished. What it was
+    /// to remove is removed, and not kept in a quarantine file.
     TruncationFinished,
     /// It was damaged, and [`Recovery::FirstInvalid`] had it cut there.
     DamageCut,
@@ -80,7 +81,8 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
     /// Whole records among them.
     pub beyond: Beyond,
-    /// The file that holds what was cut.
+    /// The file that holds what was cut, if it was kept: always if whole records are among it, but for those that a
+    /// truncation was to remove.
     pub quarantine: Option<PathBuf>,
     /// The time that it took.
     pub elapsed: Duration,
@@ -124,7 +126,7 @@ pub(crate) struct Recovered {
 /// a write.
 pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> Result<Recovered> {
     let len = file.len()?;
-    let recovered = attempt(file, len, options);
+    let recovered = attempt(file, origin, len, options);
     if recovered.is_err() && origin == Origin::Created && len == 0 {
         // An open that failed leaves no file behind that was not there before.
         let _ = file.unlink();
@@ -132,7 +134,7 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
     recovered
 }
 
-fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered> {
+fn attempt(file: &JournalFile, origin: Origin, len: u64, options: &Options) -> Result<Recovered> {
     let started = Instant::now();
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
     ticker.tell()?;
@@ -161,7 +163,7 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
     // care. No later sync of the file has to bring the entry along: an empty record in the place of the mark changes no
     // size, so that fdatasync has nothing of the directory to commit.
     file.sync_directory()?;
-    let opening = Opening { file, len, x: scanned.x, insisted, options };
+    let opening = Opening { file, origin, len, x: scanned.x, insisted, options };
     let (index, marked) = match ruled {
         None => {
             report.verdict = Verdict::New;
@@ -180,6 +182,7 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
 /// An open whose ruling is known.
 struct Opening<'a> {
     file: &'a JournalFile,
+    origin: Origin,
     len: u64,
     x: Place,
     /// See [`Survey::insisted`].
@@ -195,18 +198,23 @@ struct Cut {
 }
 
 impl Opening<'_> {
-    /// Makes the first bytes of a new journal durable. Returns whether they are a mark.
+    /// Makes the first bytes of a new journal durable. Returns whether they are a mark. One that is not new, but has lost
+    /// its mark for want of room, is opened without.
     fn create(&self) -> Result<bool> {
         if self.options.format == Format::Reference {
             self.file.sync()?;
             return Ok(false);
         }
-        let written = self.file.write_at(&Header::mark(0, 0).encode(), 0);
-        if written.is_err() {
+        if let Err(error) = self.file.write_at(&Header::mark(0, 0).encode(), 0) {
             // Part of a mark is no journal: better nothing at all.
-            let _ = self.file.truncate(0);
+            let nothing = self.file.truncate(0);
+            if self.origin == Origin::Created || !cut::is_no_space(&error) {
+                return Err(error);
+            }
+            nothing?;
+            self.file.sync()?;
+            return Ok(false);
         }
-        written?;
         if self.len > HEADER_LEN {
             self.file.truncate(HEADER_LEN)?;
         }
@@ -254,7 +262,10 @@ impl Opening<'_> {
                 || report.beyond.at_least
                 || verdict == Verdict::DamageCut
                 || self.options.quarantine;
-            if keep && report.cut_bytes > 0 {
+            // What the user asked to remove is removed. A copy of it would need room, for want of which it may have been
+            // removed, and a disk that stays full would keep the truncation from ever being finished.
+            let asked = verdict == Verdict::TruncationFinished;
+            if keep && !asked && report.cut_bytes > 0 {
                 report.quarantine = Some(quarantine(self.file, end.offset, self.len)?);
             }
         }
@@ -291,14 +302,16 @@ impl Opening<'_> {
         Ok((index, marked))
     }
 
-    /// The mark takes the place of the first header: no block has to be allocated for it, and at no moment does the
-    /// file begin with anything that is not recognised.
+    /// The mark takes the place of the first header: most file systems have to allocate no block for it, and at no moment
+    /// does the file begin with anything that is not recognised. Without room for it nothing stays of the file.
     fn mark_at_zero(&self) -> Result<bool> {
-        self.file.write_at(&Header::mark(0, 0).encode(), 0)?;
+        let marked = cut::write_mark(self.file, 0)?;
         self.file.sync()?;
-        self.file.truncate(HEADER_LEN)?;
-        self.file.sync()?;
-        Ok(true)
+        if marked {
+            self.file.truncate(HEADER_LEN)?;
+            self.file.sync()?;
+        }
+        Ok(marked)
     }
 }
 
