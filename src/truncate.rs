@@ -153,13 +153,17 @@ impl Log {
 
     /// The record at `extent` as its header is now, if the batch that it is in goes on behind it.
     fn continued_at(&self, extent: Extent) -> Result<Option<Resealed>> {
+        let before = self.header_at(extent.start)?;
+        Ok((before.flags() & flag::CONTINUED != 0).then_some(Resealed { offset: extent.start, before }))
+    }
+
+    fn header_at(&self, offset: u64) -> Result<Header> {
         let mut bytes = [0; HEADER_LEN as usize];
-        if self.file.read_at(&mut bytes, extent.start)? < bytes.len() {
+        if self.file.read_at(&mut bytes, offset)? < bytes.len() {
             let source = std::io::ErrorKind::UnexpectedEof.into();
             return Err(self.file.error("read", source));
         }
-        let before = Header::decode(&bytes);
-        Ok((before.flags() & flag::CONTINUED != 0).then_some(Resealed { offset: extent.start, before }))
+        Ok(Header::decode(&bytes))
     }
 
     fn write_seal(&self, offset: u64, header: Header) -> Result<()> {
@@ -175,7 +179,10 @@ impl Log {
         error: Error,
     ) -> Announce {
         let restored = || -> Result<()> {
-            if let Some(Resealed { offset, before }) = resealed {
+            if let Some(Resealed { offset, before }) = resealed
+                // Where a write in place needs room, a full disk has none to restore what was not written either.
+                && self.header_at(offset)? != before
+            {
                 self.write_seal(offset, before)?;
             }
             if mark.is_some() {

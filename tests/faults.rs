@@ -729,3 +729,24 @@ fn clearing_a_journal_needs_no_room_either() {
     let journal = Options::new().recovery(Recovery::Strict).open(&path).unwrap();
     assert_reads(&journal, &[b"one".to_vec()]);
 }
+
+/// The last record that stays has to leave its batch, which takes a write in place.
+#[test]
+fn a_truncation_into_a_batch_that_finds_no_room_changes_nothing() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let expected = [payload(1, 30), payload(2, 6000), payload(3, 9)];
+    journal.append_batch(&expected).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    no_room_anywhere(&faults);
+    assert_eq!(code(&journal.truncate_back(1).unwrap_err()), Some(ENOSPC));
+    assert_reads(&journal, &expected);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    faults.heal();
+    journal.truncate_back(1).unwrap();
+    journal.append(&expected[1]).unwrap();
+    journal.close().unwrap();
+    let journal = Options::new().recovery(Recovery::Strict).open(&path).unwrap();
+    assert_reads(&journal, &expected[..2]);
+}
