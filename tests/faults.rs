@@ -713,23 +713,6 @@ fn what_is_staged_in_an_empty_journal_without_its_mark_waits_for_room() {
     }
 }
 
-#[test]
-fn clearing_a_journal_needs_no_room_either() {
-    let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
-    journal.append(&payload(1, 6000)).unwrap();
-    no_room_anywhere(&faults);
-    journal.truncate_back(0).unwrap();
-    assert_eq!((journal.last_index(), std::fs::metadata(&path).unwrap().len()), (0, 0));
-    assert_eq!(code(&journal.append(b"no").unwrap_err()), Some(ENOSPC));
-    faults.heal();
-    assert_eq!(journal.append(b"one").unwrap(), 1);
-    journal.close().unwrap();
-    let journal = Options::new().recovery(Recovery::Strict).open(&path).unwrap();
-    assert_reads(&journal, &[b"one".to_vec()]);
-}
-
 /// The last record that stays has to leave its batch, which takes a write in place.
 #[test]
 fn a_truncation_into_a_batch_that_finds_no_room_changes_nothing() {
