@@ -86,6 +86,12 @@ impl JournalFile {
         self.block_len
     }
 
+    /// Whether what is written over goes to new blocks, as far as the kind of file system tells. It does not tell of a file
+    /// that is excepted (`chattr +C`), nor of what lies under an overlay.
+    pub(crate) fn is_copied_on_write(&self) -> bool {
+        copies_on_write(&self.file)
+    }
+
     pub(crate) fn seam(&self) -> &Seamed {
         &self.seam
     }
@@ -279,6 +285,30 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
     }
 }
 
+#[cfg(target_os = "linux")]
+fn copies_on_write(file: &File) -> bool {
+    // The numbers have 32 bits, whatever the type.
+    rustix::fs::fstatfs(file).is_ok_and(|stat| is_copy_on_write(stat.f_type as u32))
+}
+
+/// Elsewhere it is asked by nobody: no zeros are written ahead.
+#[cfg(not(target_os = "linux"))]
+fn copies_on_write(_: &File) -> bool {
+    false
+}
+
+/// By the number that Linux knows a file system by. F2FS is none of these: what is synced in small pieces it writes in
+/// place.
+#[cfg(any(target_os = "linux", test))]
+fn is_copy_on_write(number: u32) -> bool {
+    const BTRFS: u32 = 0x9123_683E;
+    const ZFS: u32 = 0x2FC1_2FC1;
+    const BCACHEFS: u32 = 0xCA45_1A4E;
+    const NILFS2: u32 = 0x3434;
+    const UBIFS: u32 = 0x2405_1905;
+    matches!(number, BTRFS | ZFS | BCACHEFS | NILFS2 | UBIFS)
+}
+
 /// Makes everything durable that is on the file's file system, its entry in a directory included.
 #[cfg(target_os = "linux")]
 fn sync_file_system(file: &File) -> io::Result<()> {
@@ -313,4 +343,20 @@ fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
 #[cfg(not(target_os = "linux"))]
 fn append_zeros(_: &File, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_are_told_by_their_numbers() {
+        for copies in [0x9123_683E, 0x2FC1_2FC1, 0xCA45_1A4E, 0x3434, 0x2405_1905] {
+            assert!(is_copy_on_write(copies), "{copies:x}");
+        }
+        // ext4, XFS, tmpfs, overlayfs, F2FS, NFS, and the lower half of btrfs.
+        for in_place in [0xEF53, 0x5846_5342, 0x0102_1994, 0x794C_7630, 0xF2F5_2010, 0x6969, 0x683E, 0] {
+            assert!(!is_copy_on_write(in_place), "{in_place:x}");
+        }
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use crate::ahead::RoomAhead;
+use crate::ahead::{RoomAhead, largest_step};
 use crate::commit::{Commit, Dropped, Slot, Watermark};
 use crate::cut::{Unmarked, is_no_space, leave_mark, mark_empty, take_off};
 use crate::error::{Error, Result};
@@ -65,16 +65,19 @@ impl Log {
     pub(crate) fn new(start: Start, options: &Options) -> Result<Self> {
         let (file, format) = (Arc::clone(&start.file), start.format);
         let writer = Writer::new(start)?;
+        let room = match (format, options.sync) {
+            (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => {
+                largest_step(options.room_ahead, &file)
+            }
+            (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
+        };
         Ok(Self {
             commit: Commit::new(writer.committed),
             watch: Watch::default(),
             publisher: writer.publisher.clone(),
             file,
             format,
-            ahead: RoomAhead::new(match (format, options.sync) {
-                (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => options.room_ahead,
-                (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
-            }),
+            ahead: RoomAhead::new(room),
             policy: options.sync,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
