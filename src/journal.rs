@@ -71,7 +71,7 @@ impl Options {
         let (file, origin) = JournalFile::open(path.as_ref(), self.create, Seamed::of(self))?;
         let file = Arc::new(file);
         let mut unwanted = Unwanted::new(&file, origin);
-        let recovered = recover(&file, self)?;
+        let recovered = recover(&file, origin, self)?;
         let start = Start {
             file,
             format: recovered.format,

@@ -53,11 +53,13 @@
 //!   (`tests/stress.rs`, `tests/loom.rs`)
 //! * **P5 Durability.** Under [`SyncPolicy::Always`], when an append returns, its record survives power loss. So does
 //!   everything appended before a [`sync`](Journal::sync) or a [`wait_durable`](Journal::wait_durable) that returned.
-//!   Records found at open are made durable before they are served. (`tests/durability.rs`, `tests/crash.rs`)
+//!   Records found at open are made durable before they are served, and so is the file's entry in its directory, which
+//!   may be that of a rename. (`tests/durability.rs`, `tests/crash.rs`)
 //! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
 //!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
 //!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a
-//!   quarantine file. (`tests/recovery.rs`, `tests/sweeps.rs`)
+//!   quarantine file. Only what [`truncate_back`](Journal::truncate_back) was to remove when a crash interrupted it is
+//!   removed without one. (`tests/recovery.rs`, `tests/sweeps.rs`, `tests/full_disk.rs`)
 //! * **P7 A refused append leaves no trace.** Disk full, file-size limit, short write: the caller gets the error, the
 //!   record is not there, and appends work again once there is room. (`tests/faults.rs`, `tests/full_disk.rs`)
 //! * **P8 A failed sync is final.** Nothing is ever acknowledged again on that handle, every waiter wakes with the
@@ -84,13 +86,15 @@
 //!   to the background by forking opens its journals after that. A parent that is killed leaves the lock to the children
 //!   that have not dropped what they inherited.
 //! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Whoever chooses payloads and meets a torn
-//!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined.
+//!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined, or what looks like a truncation
+//!   to be finished, which is not.
 //! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
 //!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
-//!   left out where it does not fit. A limit on the size of files (`RLIMIT_FSIZE`) is looked at before each write, so
-//!   that it is an error and not the signal that ends a process: what would go beyond it is refused as on a full disk,
-//!   and so is a truncation that has to copy more than the limit for readers. A limit that is lowered just when the
-//!   journal writes can still bring the signal.
+//!   left out where it does not fit; the file of an empty journal has no bytes then. Finishing a truncation inside of a
+//!   batch rewrites four bytes, for which a file system that copies on write needs room. A limit on the size of files
+//!   (`RLIMIT_FSIZE`) is looked at before each write, so that it is an error and not the signal that ends a process: what
+//!   would go beyond it is refused as on a full disk, and so is a truncation that has to copy more than the limit for
+//!   readers. A limit that is lowered just when the journal writes can still bring the signal.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
 //!   temporary file.
 //!

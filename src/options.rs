@@ -122,7 +122,8 @@ pub struct Options {
     pub(crate) buffer_size: usize,
     pub(crate) max_record_len: u64,
     pub(crate) preserve_limit: u64,
-    pub(crate) preallocate: u64,
+    /// `None` for what the file system is served best by.
+    pub(crate) preallocate: Option<u64>,
     pub(crate) on_progress: Option<OnProgress>,
     #[cfg(feature = "__seam")]
     pub(crate) seam: Option<Arc<dyn crate::seam::Seam>>,
@@ -141,7 +142,7 @@ impl Default for Options {
             buffer_size: 256 << 10,
             max_record_len: u64::MAX,
             preserve_limit: 256 << 20,
-            preallocate: 512 << 10,
+            preallocate: None,
             on_progress: None,
             #[cfg(feature = "__seam")]
             seam: None,
@@ -187,7 +188,8 @@ impl Options {
         self
     }
 
-    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records. It lies beside the
+    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records; but never the rest of a
+    /// truncation that a crash interrupted, which someone had asked to remove. The quarantine file lies beside the
     /// journal's file, not beside a symbolic link to it. Default: `false`.
     pub fn quarantine(&mut self, always: bool) -> &mut Self {
         self.quarantine = always;
@@ -231,7 +233,7 @@ impl Options {
     }
 
     /// The largest step in which a sealed journal writes zeros behind its records, in bytes; 0 for none.
-    /// Default: 512 KiB; more gained nothing.
+    /// Default: 512 KiB, since more gained nothing; 0 on file systems that copy on write.
     ///
     /// Under [`SyncPolicy::Always`] and [`SyncPolicy::Interval`] an open journal is followed by zeros in its file, which
     /// the next records take the place of: syncing those costs less, since the file system has no new length and no new
@@ -240,11 +242,16 @@ impl Options {
     /// first few syncs after opening, for those who append only a few records. Closing the journal takes the zeros off,
     /// and so does opening it after a crash. A disk without room for them is no error.
     ///
-    /// It gains where a file's blocks are overwritten in place, as on ext4 and XFS. Where each write goes to a new
-    /// block, as on btrfs and ZFS, it only costs: set 0 there. Other systems than Linux, and processes with a limit on
-    /// the size of their files, never write zeros ahead.
+    /// It gains where a file's blocks are overwritten in place: on ext4 and XFS 1.55 to 2.35 times as many durable appends
+    /// were measured with it. Where each write goes to a new block it costs space and gains nothing: on btrfs 0.97 to 1.00
+    /// times as many, and a journal of 20 MB in records of 4,000 bytes took 59 MB instead of 40. So there is none by default
+    /// where the system says that the file is on btrfs, ZFS, bcachefs, NILFS2 or UBIFS; what is set here is taken
+    /// everywhere. A file on btrfs that is excepted from copying (`chattr +C`) is not told from the others, nor is what lies
+    /// under an overlay: set it there.
+    ///
+    /// Other systems than Linux, and processes with a limit on the size of their files, never write zeros ahead.
     pub fn preallocate(&mut self, bytes: u64) -> &mut Self {
-        self.preallocate = bytes;
+        self.preallocate = Some(bytes);
         self
     }
 

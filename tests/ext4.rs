@@ -106,24 +106,45 @@ fn a_full_file_system_takes_truncations_that_remove_what_is_staged() {
     }
 }
 
+/// A new ext4 in `image`, mounted beside it.
+fn live(image: &Path) -> Option<Mounted> {
+    let made =
+        std::fs::File::create(image).and_then(|file| file.set_len(24 << 20)).map_err(|e| e.to_string());
+    let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
+    // Its journal commits only when it has to.
+    let options = "loop,commit=300,noauto_da_alloc";
+    let mounted = made.and_then(|()| Mounted::new(image, &image.with_file_name("live"), options));
+    mounted.inspect_err(|why| println!("skipped: no loop-mounted ext4 here: {why}")).ok()
+}
+
+#[test]
+fn a_renamed_journal_that_loses_power_is_there_under_its_name() {
+    let dir = common::fast_dir();
+    let image = dir.path().join("image");
+    let Some(live) = live(&image) else { return };
+    let (before, after) = (live.0.join("before"), live.0.join("after"));
+    let journal = Options::new().open(&before).unwrap();
+    journal.append(b"a").unwrap();
+    journal.close().unwrap();
+    run("sync", &["-f", live.0.to_str().unwrap()]).unwrap();
+    std::fs::rename(&before, &after).unwrap();
+    let journal = Options::new().create(false).open(&after).unwrap();
+    // In the place of the mark: no size changes.
+    journal.append(b"").unwrap();
+    let copy = dir.path().join("copy");
+    std::fs::copy(&image, &copy).unwrap();
+    let left = Mounted::new(&copy, &dir.path().join("left"), "loop").unwrap();
+    assert!(!left.0.join("before").exists());
+    let reopened = Options::new().create(false).open(left.0.join("after")).unwrap();
+    assert_eq!((reopened.last_index(), reopened.read(2).unwrap()), (2, Vec::new()));
+}
+
 #[test]
 fn a_real_file_system_loses_power() {
     let images = std::env::var("WALLY_EXT4").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let dir = common::fast_dir();
     let image = dir.path().join("image");
-    let made =
-        std::fs::File::create(&image).and_then(|file| file.set_len(24 << 20)).map_err(|e| e.to_string());
-    let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
-    // Its journal commits only when it has to.
-    let mounted =
-        made.and_then(|()| Mounted::new(&image, &dir.path().join("live"), "loop,commit=300,noauto_da_alloc"));
-    let live = match mounted {
-        Ok(live) => live,
-        Err(why) => {
-            println!("skipped: no loop-mounted ext4 here: {why}");
-            return;
-        }
-    };
+    let Some(live) = live(&image) else { return };
     let path = live.0.join("journal");
     let journal = Options::new().sync_policy(SyncPolicy::OnDemand).buffer_size(8192).open(&path).unwrap();
     let rng = &mut Rng::new(4);
@@ -171,9 +192,11 @@ fn a_real_file_system_loses_power() {
             }
         }
         // What the loop device has been given is in the image file, and nothing else.
-        let copy = dir.path().join("copy");
+        // Each under a name of its own: the system may let go of a loop device some time after its file system is gone.
+        let copy = dir.path().join(format!("copy-{at}"));
         std::fs::copy(&image, &copy).unwrap();
         let after = Mounted::new(&copy, &dir.path().join("after"), "loop").unwrap();
+        std::fs::remove_file(&copy).unwrap();
         let left = after.0.join("journal");
         let reopened = Options::new().sync_policy(SyncPolicy::OnDemand).create(false).open(&left);
         let reopened = reopened.unwrap_or_else(|error| panic!("image {at}: {error}"));

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{payload, place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use wally::{Error, Journal, Options, Recovery, SyncPolicy};
+use wally::{Error, Journal, Options, Recovery, SyncPolicy, Verdict};
 
 const EFBIG: i32 = 27;
 const ENOSPC: i32 = 28;
@@ -323,17 +323,24 @@ fn an_empty_journal_stays_one_where_not_even_its_mark_could_be_written() {
             journal.append(b"there is room").unwrap();
             let last = journal.last_index();
             journal.sync().unwrap();
-            // To nothing, and the mark of that would have no room.
-            limit_file_size(Some(limit));
-            assert_eq!(code(&journal.truncate_back(0).unwrap_err()), Some(EFBIG));
             assert_eq!(journal.read(last).unwrap(), b"there is room");
-            limit_file_size(None);
-            journal.truncate_back(0).unwrap();
+            // To nothing: the mark of that has no room, so nothing stays of the file.
             limit_file_size(Some(limit));
+            journal.truncate_back(0).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+            let refused = journal.append(b"").and_then(|_| journal.flush());
+            assert_eq!(code(&refused.unwrap_err()), Some(EFBIG));
+            if policy != SyncPolicy::Always {
+                journal.truncate_back(0).unwrap();
+            }
             journal.close().unwrap();
             let journal = options(policy).recovery_policy(Recovery::Strict).open(&path).unwrap();
             assert!(journal.is_empty());
             limit_file_size(None);
+            journal.append(b"there is room again").unwrap();
+            journal.close().unwrap();
+            let journal = options(policy).recovery_policy(Recovery::Strict).open(&path).unwrap();
+            assert_eq!(journal.read(1).unwrap(), b"there is room again");
         }
     }
     println!("done in a process of its own");
@@ -481,5 +488,127 @@ fn a_batch_that_does_not_fit_the_disk_is_refused_whole() {
         journal.close().unwrap();
         let journal = options(policy).open(&path).unwrap();
         assert_eq!((journal.last_index(), journal.read(1).unwrap()), (201, b"before".to_vec()));
+    }
+}
+
+/// A truncation that a crash interrupted is finished without room for anything: what the user asked to remove is removed
+/// and not kept.
+#[test]
+fn an_interrupted_truncation_is_finished_on_a_full_disk() {
+    use common::built::{BARRIER, Built, CONTINUED};
+    let record = |built: Built, n: u8, flags| built.sealed(&vec![n; 3000], flags);
+    let whole = (0..4).fold(Built::new(), |built, n| record(built, n, BARRIER));
+    // The second record ends where a block does, so that its mark would need another.
+    let even = record(Built::new(), 0, BARRIER).sealed(&[1; 8192 - 3016 - 16], BARRIER);
+    let even = record(record(even, 2, BARRIER), 3, 0);
+    let batch = record(record(Built::new(), 0, BARRIER), 1, CONTINUED);
+    let batch = record(record(batch, 2, CONTINUED), 3, 0);
+    let cut = |built: &Built, end: u64| {
+        let aligned = built.len().next_multiple_of(4096);
+        built.clone().zeros((aligned - built.len()) as usize).mark(end).0
+    };
+    for (kind, size) in [("tmpfs", 1 << 20), ("ext4", 4 << 20), ("btrfs", 120 << 20)] {
+        let Some(mounted) = common::mounted::Mounted::new(kind, size) else { continue };
+        let images = [
+            (cut(&whole, 6032), 2),
+            (whole.clone().mark(6032).0, 2),
+            (cut(&even, 8192), 2),
+            (cut(&whole, 0), 0),
+            (cut(&batch, 6032), 2),
+        ];
+        // Each its own file, since a full disk gives no room for another.
+        let ways = [
+            (Recovery::TornTail, false),
+            (Recovery::TornTail, true),
+            (Recovery::FirstInvalid, true),
+            (Recovery::Strict, true),
+        ];
+        let place = |image: usize, way: usize| mounted.path(&format!("journal-{image}-{way}"));
+        for (at, (image, _)) in images.iter().enumerate() {
+            for way in 0..ways.len() + 2 {
+                std::fs::write(place(at, way), image).unwrap();
+            }
+        }
+        mounted.sync();
+        mounted.fill();
+        let names = || std::fs::read_dir(mounted.path("")).unwrap().count();
+        let before = names();
+        for (at, (image, records)) in images.iter().enumerate() {
+            if kind == "btrfs" && at == 4 {
+                // The last record that stays has to leave its batch first, and that takes a new block there.
+                continue;
+            }
+            let context = format!("{kind}, image {at}");
+            for (way, (policy, quarantine)) in ways.into_iter().enumerate() {
+                let path = place(at, way);
+                // What was cut has made room.
+                mounted.fill();
+                let mut options = options(SyncPolicy::Always);
+                let journal = options.recovery_policy(policy).quarantine(quarantine).open(&path);
+                let journal = journal.unwrap_or_else(|error| panic!("{context}: {error}"));
+                let report = journal.recovery();
+                assert_eq!(report.verdict, Verdict::TruncationFinished, "{context}");
+                assert_eq!(report.cut_bytes, image.len() as u64 - report.bytes, "{context}");
+                assert_eq!((report.records, &report.quarantine), (*records, &None), "{context}");
+                for n in 1..=*records {
+                    assert_eq!(journal.read(n).unwrap()[0] as u64, n - 1, "{context}");
+                }
+                journal.close().unwrap_or_else(|error| panic!("{context}: {error}"));
+                let again = options.recovery_policy(Recovery::Strict).open(&path).unwrap();
+                assert_eq!(again.last_index(), *records, "{context}");
+            }
+            for (way, args) in [(4, &["repair"][..]), (5, &["truncate", "--keep", "0"])] {
+                let path = place(at, way);
+                mounted.fill();
+                let ran = Command::new(env!("CARGO_BIN_EXE_wally")).args(args).arg(&path).output().unwrap();
+                assert!(ran.status.success(), "{context}: {args:?}: {ran:?}");
+                let left = Options::new().open(&path).unwrap().last_index();
+                assert_eq!(left, if way == 4 { *records } else { 0 }, "{context}");
+            }
+        }
+        assert_eq!(names(), before, "{kind}: nothing is kept beside a journal");
+    }
+}
+
+/// Copy on write: the mark at 0 cannot be written over, though its place is there.
+#[test]
+fn an_empty_journal_on_a_full_btrfs_is_refused_and_goes_on_when_there_is_room() {
+    for policy in POLICIES {
+        let Some(mounted) = common::mounted::Mounted::new("btrfs", 120 << 20) else { return };
+        let path = mounted.path("journal");
+        let mut journal = options(policy).open(&path).unwrap();
+        mounted.sync();
+        mounted.fill();
+        for round in 0..2 {
+            for len in [8000, 0, 40] {
+                let refused = journal.append(&payload(1, len)).and_then(|_| journal.sync());
+                assert_eq!(code(&refused.unwrap_err()), Some(ENOSPC), "{policy:?}, round {round}");
+                assert_eq!(journal.committed_index(), 0);
+            }
+            if policy == SyncPolicy::Always {
+                assert_eq!(journal.last_index(), 0);
+                // Nothing is staged, so nothing is lost; and it is a journal on the full disk, too.
+                journal.close().unwrap();
+                journal = options(policy).recovery_policy(Recovery::Strict).open(&path).unwrap();
+                assert_eq!(journal.last_index(), 0);
+            }
+        }
+        mounted.empty();
+        let staged = journal.last_index();
+        assert_eq!(journal.append(b"after").unwrap(), staged + 1);
+        journal.close().unwrap();
+        let journal = options(policy).open(&path).unwrap();
+        assert_eq!(journal.read(staged + 1).unwrap(), b"after");
+    }
+}
+
+#[test]
+fn a_full_btrfs_refuses_appends_until_there_is_room() {
+    for policy in POLICIES {
+        let Some(mounted) = common::mounted::Mounted::new("btrfs", 120 << 20) else { return };
+        let path = mounted.path("journal");
+        mounted.fill();
+        mounted.spare(1 << 20);
+        fill_and_go_on(&path, policy, ENOSPC, |_| mounted.empty());
     }
 }

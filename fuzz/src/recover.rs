@@ -189,6 +189,8 @@ fn open(path: &Path, file: &[u8], way: Way, decoded: &Decoded) {
         assert_eq!(report.beyond.records, decoded.beyond, "{context}");
     }
     let gone = &file[decoded.end..];
+    // What someone asked to remove is not kept.
+    let cut = cut && verdict != Verdict::TruncationFinished;
     let must = cut
         && !gone.is_empty()
         && (decoded.beyond > 0 && !unsure || verdict == Verdict::DamageCut || way.quarantine);

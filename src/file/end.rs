@@ -17,8 +17,8 @@ pub(crate) fn cut(file: &JournalFile, format: Format, end: u64) -> Result<bool> 
     leave_mark(file, format, end)
 }
 
-/// [Cuts](cut) off what nobody was told is there. A sealed journal that is cut to nothing keeps its first 16 bytes until
-/// the mark overwrites them: it then needs no new block, which a full disk would not have.
+/// [Cuts](cut) off what nobody was told is there. A sealed journal that is cut to nothing keeps its first 16 bytes: they
+/// may still be its mark, or else the mark overwrites them, for which most file systems need no new block.
 pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     match format {
         Format::Sealed => file.truncate(end.max(HEADER_LEN.min(file.len()?)))?,
@@ -31,41 +31,73 @@ pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<b
 /// Marks `end`, before which everything is durable and behind which there are at most zeros, lets the file end with the
 /// mark, and syncs that; whether there is a mark now. A reference journal has none, and nothing to sync.
 ///
-/// Without room for it the journal goes on unmarked, unless it is empty: the mark protects the last stretch of records
-/// against damage that looks like a torn tail, and tells an empty journal from any other file. One that is there already,
-/// since what was to take its place was refused as a whole, needs no room.
+/// Without room for it the journal goes on unmarked: the mark protects the last stretch of records against damage that
+/// looks like a torn tail. It also tells an empty journal from any other file, so one that is empty and cannot be marked
+/// is left with no bytes at all, which every open takes for a new journal. What lies there instead may be a whole record,
+/// and must not stay. The mark then has to be [written](mark_empty) before the first record is, which may be torn.
 pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     if format == Format::Reference {
         return Ok(false);
     }
-    let marked = match file.write_at(&Header::mark(end, end).encode(), end) {
-        Ok(()) => {
-            // The mark comes first: it fits where zeros are, even if the disk is full.
-            let marked_len = end.saturating_add(HEADER_LEN);
-            if file.len()? > marked_len {
-                file.truncate(marked_len)?;
-            }
-            true
+    let marked = write_mark(file, end)?;
+    if marked {
+        // The mark comes first: it fits where zeros are, even if the disk is full.
+        let marked_len = end.saturating_add(HEADER_LEN);
+        if file.len()? > marked_len {
+            file.truncate(marked_len)?;
         }
-        Err(error) if is_no_space(&error) => {
-            let marked = is_marked(file, end)?;
-            if end == 0 && !marked {
-                return Err(error);
-            }
-            // A part of it may have got in.
-            file.truncate(if marked { end.saturating_add(HEADER_LEN) } else { end })?;
-            marked
-        }
-        Err(error) => return Err(error),
-    };
+    }
     file.sync()?;
     Ok(marked)
 }
 
-/// Whether the mark of `end` lies there.
-fn is_marked(file: &JournalFile, end: u64) -> Result<bool> {
+/// Writes the mark of `end`, or lets the file end there if there is no room for it; whether there is a mark now.
+pub(crate) fn write_mark(file: &JournalFile, end: u64) -> Result<bool> {
+    let mark = Header::mark(end, end).encode();
+    // Where what is overwritten needs as much room as what is new, a full disk has none for what is there already.
+    if end == 0 && holds(file, end, &mark)? {
+        return Ok(true);
+    }
+    match file.write_at(&mark, end) {
+        Ok(()) => Ok(true),
+        Err(error) if is_no_space(&error) => {
+            // One that is there already, since what was to take its place was refused as a whole, needs no room.
+            let marked = holds(file, end, &mark)?;
+            if !marked {
+                // A part of it may have got in.
+                file.truncate(end)?;
+            }
+            Ok(marked)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Marks an empty sealed journal whose file has no bytes.
+///
+/// # Errors
+/// `Unmarked::Refused` if the mark did not get in, and the file still has no bytes.
+pub(crate) fn mark_empty(file: &JournalFile) -> Result<(), Unmarked> {
+    if let Err(error) = file.write_at(&Header::mark(0, 0).encode(), 0) {
+        // Part of a mark is no journal.
+        file.truncate(0).and_then(|()| file.sync()).map_err(Unmarked::Failed)?;
+        return Err(Unmarked::Refused(error));
+    }
+    file.sync().map_err(Unmarked::Failed)
+}
+
+/// Why an empty journal has no mark.
+pub(crate) enum Unmarked {
+    /// The file is as it was.
+    Refused(Error),
+    /// Nobody knows what the file is now.
+    Failed(Error),
+}
+
+/// Whether `mark` lies at `end`.
+fn holds(file: &JournalFile, end: u64, mark: &[u8; HEADER_LEN as usize]) -> Result<bool> {
     let mut bytes = [0; HEADER_LEN as usize];
-    Ok(file.read_at(&mut bytes, end)? == bytes.len() && bytes == Header::mark(end, end).encode())
+    Ok(file.read_at(&mut bytes, end)? == bytes.len() && bytes == *mark)
 }
 
 /// Whether the file system, a quota or a limit on the file's size left no room.

@@ -109,6 +109,12 @@ impl JournalFile {
         self.block_len
     }
 
+    /// Whether what is written over goes to new blocks, as far as the kind of file system tells. It does not tell of a file
+    /// that is excepted (`chattr +C`), nor of what lies under an overlay.
+    pub(crate) fn is_copied_on_write(&self) -> bool {
+        copies_on_write(&self.file)
+    }
+
     pub(crate) fn seam(&self) -> &Seamed {
         &self.seam
     }
@@ -227,15 +233,24 @@ impl JournalFile {
         done.map_err(|e| self.error("truncate", e))
     }
 
-    /// Makes the file's entry in its directory durable.
+    /// Makes the file's entry in its directory durable. That of a symbolic link to it is its maker's to sync, and a file
+    /// that was unlinked has none.
     pub(crate) fn sync_directory(&self) -> Result<()> {
         self.check_process()?;
+        let meta = self.file.metadata().map_err(|e| self.error("stat", e))?;
+        if meta.nlink() == 0 {
+            return Ok(());
+        }
         let directory = match self.place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         let sync = || File::open(directory)?.sync_all();
-        let done = self.seam.ask(SeamRole::Directory, Asked::Sync, sync);
+        let mut done = self.seam.ask(SeamRole::Directory, Asked::Sync, sync);
+        if done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+            // It may be searched but not read.
+            done = self.seam.ask(SeamRole::Directory, Asked::Sync, || sync_file_system(&self.file));
+        }
         done.map_err(|e| Error::io("sync directory", directory, e))
     }
 
@@ -313,8 +328,8 @@ pub(crate) fn read_full_at(file: &File, buf: &mut [u8], offset: u64) -> io::Resu
     Ok(filled)
 }
 
-/// Opens an existing file, or creates it: whether it was created decides whether its directory is synced. The two
-/// are tried in turn, for another process may create or remove it in between.
+/// Opens an existing file, or creates it: one that was created is removed if the open fails. The two are tried in turn,
+/// for another process may create or remove it in between.
 fn open_or_create(path: &Path, create: bool) -> Result<(File, Origin)> {
     let mut options = OpenOptions::new();
     // A FIFO must not make the open wait for its other end.
@@ -381,6 +396,42 @@ fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>
 }
 
 #[cfg(target_os = "linux")]
+fn copies_on_write(file: &File) -> bool {
+    // The numbers have 32 bits, whatever the type.
+    rustix::fs::fstatfs(file).is_ok_and(|stat| is_copy_on_write(stat.f_type as u32))
+}
+
+/// Elsewhere it is asked by nobody: no zeros are written ahead.
+#[cfg(not(target_os = "linux"))]
+fn copies_on_write(_: &File) -> bool {
+    false
+}
+
+/// By the number that Linux knows a file system by. F2FS is none of these: what is synced in small pieces it writes in
+/// place.
+#[cfg(any(target_os = "linux", test))]
+fn is_copy_on_write(number: u32) -> bool {
+    const BTRFS: u32 = 0x9123_683E;
+    const ZFS: u32 = 0x2FC1_2FC1;
+    const BCACHEFS: u32 = 0xCA45_1A4E;
+    const NILFS2: u32 = 0x3434;
+    const UBIFS: u32 = 0x2405_1905;
+    matches!(number, BTRFS | ZFS | BCACHEFS | NILFS2 | UBIFS)
+}
+
+/// Makes everything durable that is on the file's file system, its entry in a directory included.
+#[cfg(target_os = "linux")]
+fn sync_file_system(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
+/// Elsewhere there is no such call. File systems that keep a log write the entry with the file.
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+#[cfg(target_os = "linux")]
 fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
     static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
     if getrlimit(Resource::Fsize).current.is_some() {
@@ -401,4 +452,20 @@ fn append_zeros(file: &File, len: u64) -> io::Result<usize> {
 #[cfg(not(target_os = "linux"))]
 fn append_zeros(_: &File, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_are_told_by_their_numbers() {
+        for copies in [0x9123_683E, 0x2FC1_2FC1, 0xCA45_1A4E, 0x3434, 0x2405_1905] {
+            assert!(is_copy_on_write(copies), "{copies:x}");
+        }
+        // ext4, XFS, tmpfs, overlayfs, F2FS, NFS, and the lower half of btrfs.
+        for in_place in [0xEF53, 0x5846_5342, 0x0102_1994, 0x794C_7630, 0xF2F5_2010, 0x6969, 0x683E, 0] {
+            assert!(!is_copy_on_write(in_place), "{in_place:x}");
+        }
+    }
 }

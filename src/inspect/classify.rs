@@ -148,7 +148,7 @@ pub(crate) fn classify(facts: &Facts, look: &mut dyn FnMut(Format) -> Result<Fou
             return rule(format, Ruling::Clean { marked: true }, None, None);
         }
         if let Some(ruling) = truncation(facts, mark) {
-            // What is cut is looked at like any cut, to know whether it has to be kept.
+            // What is cut is looked at like any cut, to tell how many records go.
             let found = found.map_or_else(|| look(format), Ok)?;
             return rule(format, ruling, Some(found), None);
         }

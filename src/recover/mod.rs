@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Beyond, Error, Result};
-use crate::file::{JournalFile, end};
+use crate::file::{JournalFile, Origin, end};
 use crate::format::{HEADER_LEN, Header};
 use crate::index::IndexWriter;
 use crate::inspect::classify::{Reseal, Ruled, Ruling};
@@ -31,7 +31,8 @@ pub enum Verdict {
     Clean,
     /// It ended in the midst of a record or a batch, which was cut off.
     TornTail,
-    /// A crash had interrupted [`Journal::truncate_back`](crate::Journal::truncate_back), which was finished.
+    /// A crash had interrupted [`Journal::truncate_back`](crate::Journal::truncate_back), which was finished. What it was
+    /// to remove is removed, and not kept in a quarantine file.
     TruncationFinished,
     /// It was damaged, and [`Recovery::FirstInvalid`] had it cut there.
     DamageCut,
@@ -81,7 +82,8 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
     /// Whole records among them.
     pub beyond: Beyond,
-    /// The file that holds what was cut.
+    /// The file that holds what was cut, if it was kept: always if whole records are among it, but for those that a
+    /// truncation was to remove.
     pub quarantine: Option<PathBuf>,
     /// The time that it took.
     pub elapsed: Duration,
@@ -123,7 +125,7 @@ pub(crate) struct Recovered {
 /// # Errors
 /// `Io`, `Corrupt`, `NotAJournal`, `UnsupportedFormat` or `Stopped`. The file is untouched then, unless it is `Io` of
 /// a write.
-pub(crate) fn recover(file: &JournalFile, options: &Options) -> Result<Recovered> {
+pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> Result<Recovered> {
     let len = file.len()?;
     let started = Instant::now();
     let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
@@ -152,7 +154,11 @@ pub(crate) fn recover(file: &JournalFile, options: &Options) -> Result<Recovered
         quarantine: None,
         elapsed: Duration::ZERO,
     };
-    let opening = Opening { file, len, x: scanned.x, insisted, options };
+    // Nobody else may have done so: the one who created the file may have crashed, and the one who renamed it may not
+    // care. No later sync of the file has to bring the entry along: an empty record in the place of the mark changes no
+    // size, so that fdatasync has nothing of the directory to commit.
+    file.sync_directory()?;
+    let opening = Opening { file, origin, len, x: scanned.x, insisted, options };
     let (index, marked) = match ruled {
         None => {
             report.verdict = Verdict::New;
@@ -164,10 +170,6 @@ pub(crate) fn recover(file: &JournalFile, options: &Options) -> Result<Recovered
     report.last_index = index.last();
     report.records = report.last_index.saturating_sub(report.first_index.saturating_sub(1));
     report.bytes = index.end();
-    if report.records == 0 {
-        // The one who created the file may have crashed before its entry in the directory was durable.
-        file.sync_directory()?;
-    }
     report.elapsed = started.elapsed();
     Ok(Recovered { format: report.format, index, marked, report })
 }
@@ -175,6 +177,7 @@ pub(crate) fn recover(file: &JournalFile, options: &Options) -> Result<Recovered
 /// An open whose ruling is known.
 struct Opening<'a> {
     file: &'a JournalFile,
+    origin: Origin,
     len: u64,
     x: Place,
     /// See [`Survey::insisted`].
@@ -190,18 +193,23 @@ struct Cut {
 }
 
 impl Opening<'_> {
-    /// Makes the first bytes of a new journal durable. Returns whether they are a mark.
+    /// Makes the first bytes of a new journal durable. Returns whether they are a mark. One that is not new, but has lost
+    /// its mark for want of room, is opened without.
     fn create(&self) -> Result<bool> {
         if self.options.new_file_format == Format::Reference {
             self.file.sync()?;
             return Ok(false);
         }
-        let written = self.file.write_at(&Header::mark(0, 0).encode(), 0);
-        if written.is_err() {
+        if let Err(error) = self.file.write_at(&Header::mark(0, 0).encode(), 0) {
             // Part of a mark is no journal: better nothing at all.
-            let _ = self.file.truncate(0);
+            let nothing = self.file.truncate(0);
+            if self.origin == Origin::Created || !end::is_no_space(&error) {
+                return Err(error);
+            }
+            nothing?;
+            self.file.sync()?;
+            return Ok(false);
         }
-        written?;
         if self.len > HEADER_LEN {
             self.file.truncate(HEADER_LEN)?;
         }
@@ -249,7 +257,10 @@ impl Opening<'_> {
                 || report.beyond.at_least
                 || verdict == Verdict::DamageCut
                 || self.options.quarantine;
-            if keep && report.cut_bytes > 0 {
+            // What the user asked to remove is removed. A copy of it would need room, for want of which it may have been
+            // removed, and a disk that stays full would keep the truncation from ever being finished.
+            let asked = verdict == Verdict::TruncationFinished;
+            if keep && !asked && report.cut_bytes > 0 {
                 report.quarantine = Some(quarantine(self.file, end.offset, self.len)?);
             }
         }
@@ -286,14 +297,16 @@ impl Opening<'_> {
         Ok((index, marked))
     }
 
-    /// The mark takes the place of the first header: no block has to be allocated for it, and at no moment does the
-    /// file begin with anything that is not recognised.
+    /// The mark takes the place of the first header: most file systems have to allocate no block for it, and at no moment
+    /// does the file begin with anything that is not recognised. Without room for it nothing stays of the file.
     fn mark_at_zero(&self) -> Result<bool> {
-        self.file.write_at(&Header::mark(0, 0).encode(), 0)?;
+        let marked = end::write_mark(self.file, 0)?;
         self.file.sync()?;
-        self.file.truncate(HEADER_LEN)?;
-        self.file.sync()?;
-        Ok(true)
+        if marked {
+            self.file.truncate(HEADER_LEN)?;
+            self.file.sync()?;
+        }
+        Ok(marked)
     }
 }
 

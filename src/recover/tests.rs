@@ -28,8 +28,8 @@ impl Bench {
     }
 
     fn open(&self, options: &Options) -> Result<Recovered> {
-        let (file, _) = JournalFile::open(&self.path, true, Seamed::of(options))?;
-        recover(&file, options)
+        let (file, origin) = JournalFile::open(&self.path, true, Seamed::of(options))?;
+        recover(&file, origin, options)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -80,7 +80,8 @@ fn expect_cut(built: &Built, policy: Recovery, left: &Built, sealed: bool, verdi
     assert_eq!((report.cut_offset, report.cut_bytes), (Some(left.len()), built.len() - left.len()));
     assert_eq!((opened.index.end(), report.bytes, opened.marked), (left.len(), left.len(), sealed));
     assert_eq!(bench.bytes(), if sealed { left.clone().closed().bytes } else { left.bytes.clone() });
-    let keeps = whole > 0 || verdict == Verdict::DamageCut || report.beyond.at_least;
+    let keeps = (whole > 0 || verdict == Verdict::DamageCut || report.beyond.at_least)
+        && verdict != Verdict::TruncationFinished;
     assert_eq!(report.quarantine.is_some(), keeps, "{report}");
     if let Some(path) = &report.quarantine {
         assert_eq!(path, &bench.path.with_file_name(format!("j.cut-{}", left.len())));

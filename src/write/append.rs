@@ -26,7 +26,7 @@ impl Log {
             self.file.check_process()?;
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, None);
+                writer = self.settle(writer, None)?;
                 continue;
             }
             match writer.write_record(record, durable) {
@@ -58,7 +58,7 @@ impl Log {
             self.file.check_process()?;
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, None);
+                writer = self.settle(writer, None)?;
                 continue;
             }
             match writer.write_batch(batch, total, durable) {
@@ -243,8 +243,8 @@ mod tests {
     fn log(dir: &tempfile::TempDir, disk: &Arc<Disk>) -> Log {
         let mut options = Options::new();
         options.seam(disk.clone());
-        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::of(&options)).unwrap();
-        let found = recover(&file, &options).unwrap();
+        let (file, origin) = JournalFile::open(&dir.path().join("j"), true, Seamed::of(&options)).unwrap();
+        let found = recover(&file, origin, &options).unwrap();
         let (file, staging_len) = (Arc::new(file), 4096);
         let start =
             Start { file, format: found.format, index: found.index, marked: found.marked, staging_len };

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
-use crate::file::end::{is_no_space, leave_mark, take_off};
+use crate::file::end::{Unmarked, is_no_space, leave_mark, mark_empty, take_off};
 use crate::file::map::Map;
 use crate::file::preserve::Copies;
 use crate::group_commit::{Commit, Dropped, Slot, Watermark};
@@ -31,7 +31,7 @@ use crate::view::View;
 use crate::view::publish::Publisher;
 use crate::write::lock::Locked;
 use crate::write::notify::Watch;
-use crate::write::preallocate::RoomAhead;
+use crate::write::preallocate::{RoomAhead, largest_step};
 use crate::write::writer::{Note, Refusal, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
@@ -77,16 +77,19 @@ impl Log {
     pub(crate) fn new(start: Start, options: &Options) -> Result<Self> {
         let (file, format) = (Arc::clone(&start.file), start.format);
         let writer = Writer::new(start)?;
+        let room = match (format, options.sync_policy) {
+            (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => {
+                largest_step(options.preallocate, &file)
+            }
+            (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
+        };
         Ok(Self {
             commit: Commit::new(writer.committed),
             watch: Watch::default(),
             publisher: writer.publisher.clone(),
             file,
             format,
-            ahead: RoomAhead::new(match (format, options.sync_policy) {
-                (Format::Sealed, SyncPolicy::Always | SyncPolicy::Interval(_)) => options.preallocate,
-                (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
-            }),
+            ahead: RoomAhead::new(room),
             policy: options.sync_policy,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
@@ -133,7 +136,7 @@ impl Log {
             }
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, slot);
+                writer = self.settle(writer, slot)?;
                 continue;
             }
             match writer.write_staged(durable) {
@@ -145,8 +148,16 @@ impl Log {
     }
 
     /// Sees to what the writer's note asks for, with the slot; takes the slot unless the caller has it.
-    pub(crate) fn settle<'a>(&'a self, mut writer: Locked<'a>, slot: Option<&Slot<'_>>) -> Locked<'a> {
-        writer.note.get_or_insert(Note::Sync);
+    ///
+    /// # Errors
+    /// As [`refuse`](Self::refuse), if there is no room for what has to come before the first record.
+    pub(crate) fn settle<'a>(
+        &'a self,
+        mut writer: Locked<'a>,
+        slot: Option<&Slot<'_>>,
+    ) -> Result<Locked<'a>> {
+        let due = if writer.lacks_mark() { Note::Mark } else { Note::Sync };
+        writer.note.get_or_insert(due);
         drop(writer);
         match slot {
             Some(slot) => self.settle_with(slot),
@@ -155,12 +166,12 @@ impl Log {
     }
 
     /// Whoever gets slot and lock first does what the note says; the others look again and find nothing to do.
-    fn settle_with(&self, slot: &Slot<'_>) -> Locked<'_> {
+    fn settle_with(&self, slot: &Slot<'_>) -> Result<Locked<'_>> {
         let mut writer = self.lock();
         if let Some(Note::Drop(dropped)) = writer.note.take_if(|note| matches!(note, Note::Drop(_))) {
             self.commit.dropped(slot, dropped);
         }
-        match writer.note {
+        Ok(match writer.note {
             // The note stays while the lock is not held, so that nothing is flushed.
             Some(Note::Sync) => {
                 let synced = self.sync_committed(slot, writer);
@@ -170,7 +181,26 @@ impl Log {
                 writer
             }
             Some(Note::RollBack { .. }) => self.roll_back(slot, writer),
+            Some(Note::Mark) => self.mark_first(slot, writer)?,
             Some(Note::Drop(_)) | None => writer,
+        })
+    }
+
+    /// Marks the empty journal, durably, before its first record is written: a power cut that tears that record must not
+    /// leave a file that nothing tells from any other.
+    fn mark_first<'a>(&'a self, slot: &Slot<'_>, writer: Locked<'a>) -> Result<Locked<'a>> {
+        drop(writer);
+        // The note keeps flushes away, so the file is not written meanwhile.
+        let marked = mark_empty(&self.file);
+        let mut writer = self.lock();
+        writer.note = None;
+        match marked {
+            Ok(()) => {
+                writer.marked = true;
+                Ok(writer)
+            }
+            Err(Unmarked::Refused(error)) => self.refuse(writer, Some(slot), error),
+            Err(Unmarked::Failed(error)) => Err(self.poison(slot, writer, Rest::TakeOff, error)),
         }
     }
 
@@ -240,12 +270,12 @@ impl Log {
     ) -> Result<Locked<'a>> {
         if is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0 {
             writer.note = Some(Note::RollBack { dropped: None });
-            let writer = self.settle(writer, slot);
+            let writer = self.settle(writer, slot)?;
             return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
         }
         let dropped = (self.policy == SyncPolicy::Always).then(|| self.drop_staged(&mut writer, &error));
         writer.note = Some(Note::RollBack { dropped });
-        drop(self.settle(writer, slot));
+        drop(self.settle(writer, slot)?);
         Err(error)
     }
 
@@ -254,7 +284,8 @@ impl Log {
     fn refuse_unwritten(&self, mut writer: Locked<'_>, slot: Option<&Slot<'_>>, error: Error) -> Error {
         if self.policy == SyncPolicy::Always {
             writer.note = Some(Note::Drop(self.drop_staged(&mut writer, &error)));
-            drop(self.settle(writer, slot));
+            // The note is of the kind that cannot fail.
+            let _ = self.settle(writer, slot);
         }
         error
     }

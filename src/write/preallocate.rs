@@ -4,6 +4,9 @@
 //! A sync of records that took the place of zeros has not, and costs a quarter to a half less. Blocks that were only
 //! allocated gain nothing: they are journaled when they are first written.
 //!
+//! Where what is written over goes to new blocks, zeros gain nothing and cost their space twice, so there are none unless
+//! the user asks for them.
+//!
 //! Whoever holds the sync slot and is about to sync records that outgrew the room makes more of it, so that one sync
 //! pays for the records and for the room. No lock of the journal is held meanwhile and nobody waits for one: the
 //! system appends the zeros where the file ends at that moment, so a flush that writes at the same time is never
@@ -13,6 +16,9 @@ use crate::error::Result;
 use crate::file::JournalFile;
 use crate::group_commit::Slot;
 use crate::sync::Mutex;
+
+/// The largest step unless the user sets one: larger ones gained nothing.
+const LARGEST: u64 = 512 << 10;
 
 /// The first step, and the least.
 const SMALLEST: u64 = 64 << 10;
@@ -46,6 +52,11 @@ struct State {
     after: u64,
     /// Syncs that would have had use for room, counted up to [`WITHOUT`].
     without: u32,
+}
+
+/// The largest step in `file`: what the user `asked` for, or what serves its file system best.
+pub(crate) fn largest_step(asked: Option<u64>, file: &JournalFile) -> u64 {
+    asked.unwrap_or_else(|| if file.is_copied_on_write() { 0 } else { LARGEST })
 }
 
 impl RoomAhead {

@@ -74,7 +74,7 @@ impl Log {
             let (first, last) = (writer.view.first(), writer.appended().index);
             // A cut must find nothing left behind the committed end, and nobody untold.
             if writer.owes() {
-                writer = self.settle(writer, Some(slot));
+                writer = self.settle(writer, Some(slot))?;
                 continue;
             }
             if n != 0 && (n < first.saturating_sub(1) || n > last) {
@@ -85,7 +85,7 @@ impl Log {
             }
             let durable = self.commit.durable_bytes();
             if writer.needs_slot(durable) {
-                writer = self.settle(writer, Some(slot));
+                writer = self.settle(writer, Some(slot))?;
                 continue;
             }
             let written =
@@ -122,10 +122,6 @@ impl Log {
     fn cut_file(&self, slot: &Slot<'_>, mut writer: Locked<'_>, n: u64, mut copies: Copies) -> Result<()> {
         let (kept, end) = place_of_cut(&writer.view, n)?;
         writer.check_limits(end.bytes, self.preserve_limit)?;
-        if end.bytes == 0 && self.format == Format::Sealed {
-            // Only the mark tells an empty journal, and it is written when there is no way back.
-            self.file.check_write(HEADER_LEN)?;
-        }
 
         // Step 2: a view of the shorter journal, with its own map and index. What is staged stays for now. Nothing may be
         // called durable that is not committed any more, or committed that is not appended.
@@ -244,13 +240,17 @@ impl Log {
 
     /// The record at `extent` as its header is now, if the batch that it is in goes on behind it.
     fn continued_at(&self, extent: Extent) -> Result<Option<Resealed>> {
+        let before = self.header_at(extent.start)?;
+        Ok((before.flags() & flag::CONTINUED != 0).then_some(Resealed { offset: extent.start, before }))
+    }
+
+    fn header_at(&self, offset: u64) -> Result<Header> {
         let mut bytes = [0; HEADER_LEN as usize];
-        if self.file.read_at(&mut bytes, extent.start)? < bytes.len() {
+        if self.file.read_at(&mut bytes, offset)? < bytes.len() {
             let source = std::io::ErrorKind::UnexpectedEof.into();
             return Err(self.file.error("read", source));
         }
-        let before = Header::decode(&bytes);
-        Ok((before.flags() & flag::CONTINUED != 0).then_some(Resealed { offset: extent.start, before }))
+        Ok(Header::decode(&bytes))
     }
 
     fn write_seal(&self, offset: u64, header: Header) -> Result<()> {
@@ -266,7 +266,10 @@ impl Log {
         error: Error,
     ) -> Announce {
         let restored = || -> Result<()> {
-            if let Some(Resealed { offset, before }) = resealed {
+            if let Some(Resealed { offset, before }) = resealed
+                // Where a write in place needs room, a full disk has none to restore what was not written either.
+                && self.header_at(offset)? != before
+            {
                 self.write_seal(offset, before)?;
             }
             if mark.is_some() {

@@ -36,6 +36,8 @@ pub(crate) enum Note {
     RollBack { dropped: Option<Dropped> },
     /// Records were dropped and nothing was written: tell those who wait for them.
     Drop(Dropped),
+    /// The journal is empty and there was no room for its mark, which the first record may not go without.
+    Mark,
 }
 
 /// Why a record in hand did not get in.
@@ -190,10 +192,17 @@ impl Writer {
         matches!(self.note, Some(Note::RollBack { .. } | Note::Drop(_)))
     }
 
+    /// Whether the journal is empty and its file does not say so: it has no bytes.
+    #[inline]
+    pub(crate) fn lacks_mark(&self) -> bool {
+        self.committed.bytes == 0 && !self.marked && self.format == Format::Sealed
+    }
+
     /// Whether a flush has to wait for the holder of the sync slot.
     #[inline]
     pub(crate) fn needs_slot(&self, durable: u64) -> bool {
         self.note.is_some()
+            || self.lacks_mark()
             || (self.format == Format::Sealed
                 && self.committed.bytes.saturating_sub(self.barrier) >= BARRIER_EVERY
                 && durable != self.committed.bytes)

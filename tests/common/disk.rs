@@ -5,6 +5,9 @@
 //! writes since; one that was never written is zeros. The file's size is any that it has had since that sync. A
 //! shrinking ftruncate zeroes the rest of its block in the cache, and that too can reach the disk before the new size
 //! does (seen on ext4).
+//!
+//! The file's entry in its directory is a name, or none, out of those that it has had since the directory was last synced.
+//! That is all that POSIX promises; ext4 commits an entry also with the new size of a file that is synced.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +27,9 @@ pub enum Event {
     Extend(usize),
     Truncate(usize),
     Sync,
+    /// The file got its name, or another one.
+    Rename,
+    SyncDirectory,
 }
 
 /// What decides which operations fail: called with the count of operations so far.
@@ -51,6 +57,11 @@ impl Recorder {
         self.events.lock().unwrap().clear();
     }
 
+    /// Someone else gave the file a name.
+    pub fn renamed(&self) {
+        self.events.lock().unwrap().push(Event::Rename);
+    }
+
     pub fn count(&self) -> usize {
         self.events.lock().unwrap().len()
     }
@@ -74,8 +85,10 @@ impl Seam for Recorder {
     }
 
     fn after(&self, role: Role, op: &Op<'_>, done: Option<usize>) {
-        let (Role::Journal, Some(done)) = (role, done) else { return };
+        let Some(done) = done else { return };
         let event = match op {
+            _ if role == Role::Quarantine => return,
+            Op::Sync if role == Role::Directory => Event::SyncDirectory,
             Op::Write { offset, parts } => {
                 let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
                 bytes.truncate(done);
@@ -91,21 +104,33 @@ impl Seam for Recorder {
 }
 
 /// The file as the page cache shows it, and every version of each sector that the disk may hold.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Disk {
     cache: Vec<u8>,
     /// For each sector its versions: the first is what the last sync left.
     versions: Vec<Vec<[u8; SECTOR]>>,
     /// The sizes since the last sync.
     sizes: Vec<usize>,
+    /// The names since the last sync of the directory, in the order in which the file had them; 0 is none.
+    names: std::ops::RangeInclusive<usize>,
 }
 
 impl Disk {
     /// A disk that holds `bytes`, synced.
     pub fn holding(bytes: &[u8]) -> Self {
-        let mut disk = Self { cache: bytes.to_vec(), versions: Vec::new(), sizes: Vec::new() };
+        let mut disk = Self { cache: bytes.to_vec(), versions: Vec::new(), sizes: Vec::new(), names: 1..=1 };
         disk.settle();
         disk
+    }
+
+    /// A disk without the file.
+    pub fn without() -> Self {
+        Self { names: 0..=0, ..Self::holding(&[]) }
+    }
+
+    /// The number of the name, in the order of the renames, that a power cut leaves the file under.
+    pub fn names(&self) -> std::ops::RangeInclusive<usize> {
+        self.names.clone()
     }
 
     pub fn apply(&mut self, event: &Event) {
@@ -119,6 +144,8 @@ impl Disk {
                 self.note(*len, old.max(*len).min(len.next_multiple_of(BLOCK)));
             }
             Event::Sync => self.settle(),
+            Event::Rename => self.names = *self.names.start()..=*self.names.end() + 1,
+            Event::SyncDirectory => self.names = *self.names.end()..=*self.names.end(),
         }
         if self.sizes.last() != Some(&self.cache.len()) {
             self.sizes.push(self.cache.len());

@@ -6,6 +6,7 @@ pub mod command;
 pub mod content;
 pub mod disk;
 pub mod faults;
+pub mod mounted;
 pub mod oracle;
 pub mod rng;
 pub mod script;

@@ -461,7 +461,9 @@ pub fn open(file: &[u8], found: &Found, asked: Kind, policy: Policy) -> Outcome 
         cut.extend(mark(found.end, found.end));
     }
     let quiet = found.ruling == Ruling::RoomAhead;
-    let keep = !quiet && (found.beyond > 0 || found.keep || damage) && found.end < file.len();
+    // What someone asked to remove is not kept.
+    let asked = found.ruling == Ruling::Truncated;
+    let keep = !quiet && !asked && (found.beyond > 0 || found.keep || damage) && found.end < file.len();
     let quarantined = keep.then(|| file[found.end..].to_vec());
     Outcome::Opened { file: cut, quarantined, cut: (!quiet).then_some(found.end), verdict }
 }

@@ -6,7 +6,7 @@
 
 use crate::common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ struct Allowed {
     durable: usize,
     /// Or exactly so many, if the step cuts.
     cut: Option<usize>,
+    /// The least of the names that it may be found under.
+    named: usize,
 }
 
 /// Whether the next record belongs to the same batch.
@@ -31,8 +33,10 @@ type Continued = bool;
 
 struct Run {
     recorder: Arc<Recorder>,
-    /// The file before the first event.
-    base: Vec<u8>,
+    /// The file before the first event, if there was one.
+    base: Option<Vec<u8>>,
+    /// Where it is now.
+    path: PathBuf,
     phases: Vec<Phase>,
     now: Allowed,
 }
@@ -95,17 +99,26 @@ fn run(seed: u64, dir: &Path) -> Run {
         .preallocate([0, 600, 5000, 20_000][rng.below(4)])
         .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
         .seam(recorder.clone());
-    let path = dir.join(format!("run-{seed}"));
-    let empty = Allowed { records: Vec::new(), durable: 0, cut: None };
-    let mut run =
-        Run { recorder: recorder.clone(), base: Vec::new(), phases: Vec::new(), now: empty.clone() };
-    let create = || options.open(&path).unwrap();
-    let created = run.step("create".into(), empty.clone(), create, |_| empty.clone());
+    let mut path = dir.join(format!("run-{seed}"));
+    let nothing = Allowed { records: Vec::new(), durable: 0, cut: None, named: 0 };
+    let empty = Allowed { named: 1, ..nothing.clone() };
+    let mut run = Run {
+        recorder: recorder.clone(),
+        base: None,
+        path: path.clone(),
+        phases: Vec::new(),
+        now: nothing.clone(),
+    };
+    let create = || {
+        recorder.renamed();
+        options.open(&path).unwrap()
+    };
+    let created = run.step("create".into(), nothing, create, |_| empty.clone());
     if policy != SyncPolicy::OnDemand && rng.below(4) > 0 {
         // From here on, so that there is room ahead from the beginning.
         common::past_the_first_syncs(&created);
         recorder.forget();
-        run.base = std::fs::read(&path).unwrap();
+        run.base = Some(std::fs::read(&path).unwrap());
         run.phases = vec![Phase { began: 0, allowed: empty, name: "create".into() }];
     }
     let mut journal = Some(created);
@@ -171,18 +184,28 @@ fn run(seed: u64, dir: &Path) -> Run {
             }
             17 => {
                 let open = journal.take().unwrap();
-                let after = durable_if(true, before.clone());
-                run.step("close".into(), before, || open.close().unwrap(), |_| after.clone());
-                let reopened = run.step(
-                    "reopen".into(),
-                    after.clone(),
-                    || options.open(&path).unwrap(),
-                    |_| after.clone(),
-                );
-                journal = Some(reopened);
+                let closed = durable_if(true, before.clone());
+                run.step("close".into(), before, || open.close().unwrap(), |_| closed.clone());
+                let mut after = closed.clone();
+                let rename = rng.below(2) == 0;
+                let renamed = dir.join(format!("run-{seed}-{step}"));
+                let reopen = || {
+                    if rename {
+                        // Its directory is synced by nobody but the open.
+                        std::fs::rename(&path, &renamed).unwrap();
+                        recorder.renamed();
+                        path.clone_from(&renamed);
+                    }
+                    options.open(&path).unwrap()
+                };
+                after.named += usize::from(rename);
+                let name = if rename { "rename and reopen" } else { "reopen" };
+                journal = Some(run.step(name.into(), closed, reopen, |_| after.clone()));
             }
             _ => {
                 // The disk is full from some write on, and stays so until the step has returned.
+                // Copying on write, it has no room for a mark in the place of another either.
+                let copies = rng.below(3) == 0;
                 let batch: Vec<_> = (0..[1, 1, 3][rng.below(3)]).map(|_| payload(rng)).collect();
                 let (from, short) = (rng.below(3), rng.range(1, 700));
                 recorder.fail_with(Some(Box::new(move |at, op| match op {
@@ -192,7 +215,7 @@ fn run(seed: u64, dir: &Path) -> Run {
                     Op::Write { .. } if at == from => Verdict::Short(short),
                     // The mark of a roll-back fits where the block is still there.
                     Op::Write { parts, .. }
-                        if at > from && parts.iter().map(|p| p.len()).sum::<usize>() != 16 =>
+                        if at > from && (copies || parts.iter().map(|p| p.len()).sum::<usize>() != 16) =>
                     {
                         Verdict::Fail(28)
                     }
@@ -223,6 +246,7 @@ fn run(seed: u64, dir: &Path) -> Run {
         }
     }
     drop(journal);
+    run.path = path;
     run
 }
 
@@ -296,7 +320,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
         let run = run(seed, dir.path());
         let events = run.recorder.events();
         let rng = &mut Rng::new(seed ^ 0xC0FFEE);
-        let mut disk = Disk::holding(&run.base);
+        let mut disk = run.base.as_ref().map_or_else(Disk::without, |base| Disk::holding(base));
         let path = dir.path().join("image");
         for at in 0..=events.len() {
             if at > 0 {
@@ -305,6 +329,12 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
             // The phase that had begun last when so many events were complete asks for most.
             let phase = run.phases.partition_point(|phase| phase.began <= at) - 1;
             let Phase { allowed, name, .. } = &run.phases[phase];
+            let under = *disk.names().start();
+            assert!(
+                under >= allowed.named,
+                "seed {seed}, event {at}, \"{name}\": found under its name {under}, not {}",
+                allowed.named
+            );
             let copies: Vec<_> = images(&disk, rng, 6).collect();
             for image in copies {
                 tried += 1;
@@ -327,6 +357,10 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                     let mut again = Disk::holding(&image);
                     for event in &recovering {
                         again.apply(event);
+                        if matches!(event, Event::SyncDirectory) {
+                            // The file is what it was.
+                            continue;
+                        }
                         let copies: Vec<_> = images(&again, rng, 2).collect();
                         for second in copies {
                             in_recovery += 1;
@@ -344,7 +378,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                 }
             }
         }
-        std::fs::remove_file(dir.path().join(format!("run-{seed}"))).unwrap();
+        std::fs::remove_file(&run.path).unwrap();
     }
     println!("{tried} images of {runs} journals, {in_recovery} of recoveries");
 }
@@ -355,5 +389,7 @@ fn summary(event: &Event) -> String {
         Event::Extend(len) => format!("{len} zeros at the end"),
         Event::Truncate(len) => format!("truncate to {len}"),
         Event::Sync => "sync".into(),
+        Event::Rename => "rename".into(),
+        Event::SyncDirectory => "sync of the directory".into(),
     }
 }

@@ -393,17 +393,96 @@ fn after_64_mib_without_a_barrier_one_sync_holds_flushes_but_not_appends_back() 
     assert_eq!(barriers, [1, 65]);
 }
 
+/// The entry may be that of a creation that crashed, or of a rename, which nobody has synced.
 #[test]
-fn the_directory_is_synced_when_the_file_is_created_and_only_then() {
+fn every_open_syncs_the_directory_before_anything_is_acknowledged() {
+    for format in [Format::Sealed, Format::Reference] {
+        let (_dir, path) = place();
+        let faults = Faults::new();
+        let mut options = Options::new();
+        options.new_file_format(format).seam(faults.clone());
+        let directories = || faults.take().iter().filter(|seen| seen.role == Role::Directory).count();
+        let open = |path| {
+            let journal = options.open(path).unwrap();
+            assert_eq!(directories(), 1, "with {} records", journal.last_index());
+            journal
+        };
+        drop(open(&path));
+        open(&path).append(b"").unwrap();
+        directories();
+        let renamed = path.with_file_name("renamed");
+        std::fs::rename(&path, &renamed).unwrap();
+        let journal = open(&renamed);
+        journal.append(b"").unwrap();
+        assert_eq!(directories(), 0, "not at each append");
+        drop(journal);
+        // Torn: what is cut changes nothing about the entry.
+        let len = std::fs::metadata(&renamed).unwrap().len();
+        let file = std::fs::OpenOptions::new().write(true).open(&renamed).unwrap();
+        file.set_len(len - 3).unwrap();
+        drop((open(&renamed), file));
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_synced_is_an_error_and_the_file_untouched() {
+    let (_dir, path) = place();
+    Journal::open(&path).unwrap().append(b"a").unwrap();
+    let mut before = std::fs::read(&path).unwrap();
+    before.extend(b"torn");
+    std::fs::write(&path, &before).unwrap();
+    let faults = Faults::new();
+    faults.rule(|role, _| if role == Role::Directory { Verdict::Fail(5) } else { Verdict::Proceed });
+    let error = Options::new().seam(faults.clone()).open(&path).unwrap_err();
+    assert!(matches!(error, Error::Io { op: "sync directory", .. }), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+/// The link's own entry is its maker's to sync.
+#[test]
+fn through_a_symbolic_link_it_is_the_directory_of_the_file_that_is_synced() {
+    let ((dir, path), (_other, link)) = (place(), place());
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    drop(Journal::open(&path).unwrap());
+    for _ in 0..2 {
+        let faults = Faults::new();
+        faults.rule(|role, _| if role == Role::Directory { Verdict::Fail(5) } else { Verdict::Proceed });
+        let error = Options::new().seam(faults.clone()).open(&link).unwrap_err();
+        assert!(
+            matches!(&error, Error::Io { path, .. } if *path == dir.path().canonicalize().unwrap()),
+            "{error}"
+        );
+        Journal::open(&link).unwrap().append(b"a").unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_may_not_be_read_is_synced_with_its_file_system() {
     let (_dir, path) = place();
     let faults = Faults::new();
-    let mut options = Options::new();
-    options.seam(faults.clone());
-    let directories = || faults.take().iter().filter(|seen| seen.role == Role::Directory).count();
-    options.open(&path).unwrap().append(b"a").unwrap();
-    assert_eq!(directories(), 1);
-    options.open(&path).unwrap().append(b"a").unwrap();
-    assert_eq!(directories(), 0);
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    faults.rule(move |role, _| match role {
+        Role::Directory if !refused.swap(true, std::sync::atomic::Ordering::Relaxed) => Verdict::Fail(13),
+        _ => Verdict::Proceed,
+    });
+    let journal = Options::new().seam(faults.clone()).open(&path).unwrap();
+    assert_eq!(journal.append(b"a").unwrap(), 1);
+    let seen = faults.take();
+    let done: Vec<_> =
+        seen.iter().filter(|seen| seen.role == Role::Directory).map(|seen| seen.done).collect();
+    assert_eq!(done, [None, Some(0)]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_a_name_needs_no_directory() {
+    use std::os::fd::AsRawFd;
+    let (_dir, path) = place();
+    drop(Journal::open(&path).unwrap());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let journal = Journal::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+    assert_eq!(journal.append(b"a").unwrap(), 1);
 }
 
 #[test]
@@ -455,7 +534,10 @@ fn what_is_found_at_open_is_synced_before_it_is_served_and_before_anything_is_wr
             let journal = Options::new().seam(recorder.clone()).open(&copy).unwrap();
             assert_eq!(journal.durable_index(), 2);
             let events = recorder.events();
-            assert!(matches!(events[..], [Event::Sync]), "{format:?}, closed {closed}: {events:?}");
+            assert!(
+                matches!(events[..], [Event::SyncDirectory, Event::Sync]),
+                "{format:?}, closed {closed}: {events:?}"
+            );
         }
     }
 }

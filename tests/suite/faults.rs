@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::faults::{EFBIG, EINTR, EIO, ENOSPC, Faults, Kind};
 use common::{payload, place_in_memory as place, until};
 use wally::seam::{Role, Verdict};
-use wally::{Error, Format, Journal, Options, SyncPolicy};
+use wally::{Error, Format, Journal, Options, Recovery, SyncPolicy};
 
 const BUFFER: usize = 4096;
 const MARK: u8 = 1 << 4;
@@ -610,4 +610,152 @@ fn a_journal_that_cannot_be_mapped_is_not_opened_and_stays_as_it_is() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
     faults.heal();
     assert_reads(&options.open(&path).unwrap(), &[b"a".to_vec()]);
+}
+
+/// A disk that is full and writes nothing in place, as one does that copies on write.
+fn no_room_anywhere(faults: &Faults) {
+    faults.fail(ENOSPC, Kind::is_write);
+}
+
+/// Nothing of it was written: the mark is what it was.
+#[test]
+fn an_empty_journal_needs_no_room_to_stay_one() {
+    for policy in POLICIES {
+        let (_dir, path) = place();
+        let faults = Faults::new();
+        let journal = options(policy, &faults).open(&path).unwrap();
+        let empty = std::fs::read(&path).unwrap();
+        no_room_anywhere(&faults);
+        for len in [5000, 0, 7] {
+            let refused = journal.append(&payload(1, len)).and_then(|_| journal.flush());
+            assert_eq!(code(&refused.unwrap_err()), Some(ENOSPC), "{policy:?}");
+            assert_eq!(std::fs::read(&path).unwrap(), empty);
+        }
+        faults.heal();
+        let next = journal.last_index() + 1;
+        assert_eq!(journal.append(b"after").unwrap(), next);
+        journal.close().unwrap();
+        let journal = Options::new().recovery_policy(Recovery::Strict).open(&path).unwrap();
+        assert_eq!(journal.read(next).unwrap(), b"after");
+    }
+}
+
+/// The beginning got in, over the mark, and the mark does not any more. The first record of what was refused may be whole,
+/// as an empty one always is: it must not come back. Nothing is left then, which every open takes for an empty journal.
+#[test]
+fn an_empty_journal_that_lost_its_mark_gets_it_again_before_anything_else() {
+    for (first, short) in [(0, 16), (0, 40), (600, 17), (600, 616), (600, 1000), (600, 1), (5000, 15)] {
+        for durable_cut in [false, true] {
+            let (_dir, path) = place();
+            let faults = Faults::new();
+            let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+            if durable_cut {
+                journal.append(&payload(9, 6000)).unwrap();
+                journal.truncate_back(0).unwrap();
+            }
+            let context = format!("{short} bytes of a batch that begins with {first}");
+            let mut writes = 0;
+            faults.rule(move |_, kind| match kind {
+                Kind::Write { .. } if writes == 0 => {
+                    writes += 1;
+                    Verdict::Short(short)
+                }
+                Kind::Write { .. } => Verdict::Fail(ENOSPC),
+                _ => Verdict::Proceed,
+            });
+            let batch = [payload(1, first), payload(2, 7000)];
+            let error = journal.append_batch(&batch).unwrap_err();
+            assert_eq!(code(&error), Some(ENOSPC), "{context}");
+            assert_eq!(std::fs::read(&path).unwrap(), [0u8; 0], "{context}");
+            // As a crash would leave it now, and as the next one finds it on the disk that is still full.
+            let copy = path.with_extension("copy");
+            std::fs::copy(&path, &copy).unwrap();
+            assert_eq!(Options::new().recovery_policy(Recovery::Strict).open(&copy).unwrap().last_index(), 0);
+            for bytes in [&b""[..], b"more"] {
+                assert_eq!(code(&journal.append(bytes).unwrap_err()), Some(ENOSPC), "{context}");
+                assert_eq!(
+                    (journal.last_index(), std::fs::metadata(&path).unwrap().len()),
+                    (0, 0),
+                    "{context}"
+                );
+            }
+            journal.flush().unwrap();
+            journal.sync().unwrap();
+            journal.close().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), [0u8; 0], "{context}");
+            let journal = options(SyncPolicy::Always, &faults).create(false).open(&path).unwrap();
+            assert_eq!(code(&journal.append(b"more").unwrap_err()), Some(ENOSPC), "{context}");
+            assert_eq!(journal.last_index(), 0);
+
+            // There is room: the mark is durable before a record takes its place.
+            faults.heal();
+            faults.take();
+            assert_eq!(journal.append(b"after").unwrap(), 1);
+            let seen: Vec<Kind> = faults.take().into_iter().map(|seen| seen.kind).collect();
+            let [
+                mark @ Kind::Write { offset: 0, len: 16, .. },
+                Kind::Sync,
+                Kind::Write { offset: 0, len: 21, .. },
+                Kind::Sync,
+            ] = &seen[..]
+            else {
+                panic!("{context}: {seen:?}")
+            };
+            assert_eq!(mark.flags().unwrap() & MARK, MARK);
+            journal.close().unwrap();
+            let journal = Options::new().recovery_policy(Recovery::Strict).open(&path).unwrap();
+            assert_eq!((journal.last_index(), journal.read(1).unwrap()), (1, b"after".to_vec()));
+        }
+    }
+}
+
+/// What was staged has been acknowledged, so it waits for room under the policies that do not wait for the disk.
+#[test]
+fn what_is_staged_in_an_empty_journal_without_its_mark_waits_for_room() {
+    for policy in [POLICIES[1], POLICIES[2]] {
+        let (_dir, path) = place();
+        let faults = Faults::new();
+        let journal = options(policy, &faults).open(&path).unwrap();
+        journal.append_batch([&b""[..], b"two"]).unwrap();
+        let mut writes = 0;
+        faults.rule(move |_, kind| match kind {
+            Kind::Write { .. } => {
+                writes += 1;
+                if writes == 1 { Verdict::Short(16) } else { Verdict::Fail(ENOSPC) }
+            }
+            _ => Verdict::Proceed,
+        });
+        for _ in 0..3 {
+            assert_eq!(code(&journal.flush().unwrap_err()), Some(ENOSPC));
+            assert_eq!(code(&journal.append(&payload(3, 5000)).unwrap_err()), Some(ENOSPC));
+            assert_eq!((journal.last_index(), journal.committed_index()), (2, 0));
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), [0u8; 0]);
+        faults.heal();
+        journal.append(b"three").unwrap();
+        journal.close().unwrap();
+        let journal = Options::new().recovery_policy(Recovery::Strict).open(&path).unwrap();
+        assert_reads(&journal, &[Vec::new(), b"two".to_vec(), b"three".to_vec()]);
+    }
+}
+
+/// The last record that stays has to leave its batch, which takes a write in place.
+#[test]
+fn a_truncation_into_a_batch_that_finds_no_room_changes_nothing() {
+    let (_dir, path) = place();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let expected = [payload(1, 30), payload(2, 6000), payload(3, 9)];
+    journal.append_batch(&expected).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    no_room_anywhere(&faults);
+    assert_eq!(code(&journal.truncate_back(1).unwrap_err()), Some(ENOSPC));
+    assert_reads(&journal, &expected);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    faults.heal();
+    journal.truncate_back(1).unwrap();
+    journal.append(&expected[1]).unwrap();
+    journal.close().unwrap();
+    let journal = Options::new().recovery_policy(Recovery::Strict).open(&path).unwrap();
+    assert_reads(&journal, &expected[..2]);
 }

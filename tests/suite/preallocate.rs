@@ -420,3 +420,28 @@ fn heavy_syncs_make_no_room() {
     journal.sync().unwrap();
     assert_eq!(zeros(&journal), STEP);
 }
+
+/// Where what is written over is copied, zeros cost space and save nothing; but a caller gets what it asks for.
+#[test]
+fn file_systems_that_copy_on_write_get_no_zeros_unless_asked_for() {
+    for (kind, bytes, default) in [("btrfs", 120 << 20, 0), ("ext4", 8 << 20, STEP), ("tmpfs", 8 << 20, STEP)]
+    {
+        let Some(mounted) = common::mounted::Mounted::new(kind, bytes) else { continue };
+        for policy in [SyncPolicy::Always, INTERVAL] {
+            for (asked, expected) in [(None, default), (Some(512 << 10), STEP), (Some(0), 0)] {
+                let path = mounted.path("journal");
+                let mut options = options(policy);
+                if let Some(bytes) = asked {
+                    options.preallocate(bytes);
+                }
+                let journal = open(&options, &path);
+                journal.append(b"one").unwrap();
+                journal.sync().unwrap();
+                assert_eq!(zeros(&journal), expected, "{kind}, {policy:?}, asked for {asked:?}");
+                assert_eq!(journal.stats().preallocated_bytes, expected);
+                journal.close().unwrap();
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+}

@@ -81,7 +81,8 @@ fn clean(built: &Built, verdict: Verdict, expected: &[&[u8]]) {
     }
 }
 
-/// These policies cut it at `at`, where `whole` whole records are lost, and they are in a file then.
+/// These policies cut it at `at`, where `whole` whole records are lost, and they are in a file then, unless the user had
+/// asked to remove them.
 #[track_caller]
 fn cut(built: &Built, policies: &[Recovery], verdict: Verdict, at: u64, whole: u64, expected: &[&[u8]]) {
     for &policy in policies {
@@ -91,11 +92,15 @@ fn cut(built: &Built, policies: &[Recovery], verdict: Verdict, at: u64, whole: u
         assert_eq!((report.verdict, report.cut_offset), (verdict, Some(at)), "{policy:?}: {report}");
         assert_eq!((report.cut_bytes, report.bytes), (built.len() - at, at));
         assert_eq!(report.beyond.records, whole, "{report}");
-        match report.quarantine {
+        match &report.quarantine {
             Some(path) => {
+                assert_ne!(verdict, Verdict::TruncationFinished, "{report}");
                 assert_eq!(std::fs::read(path).unwrap(), built.0[at as usize..]);
             }
-            None => assert!(whole == 0 && verdict != Verdict::DamageCut, "nothing was kept: {report}"),
+            None => assert!(
+                verdict == Verdict::TruncationFinished || whole == 0 && verdict != Verdict::DamageCut,
+                "nothing was kept: {report}"
+            ),
         }
         goes_on(&case, journal, expected);
     }
@@ -294,6 +299,19 @@ fn every_cut_is_kept_if_asked_for_and_no_file_is_overwritten() {
         let kept = case.dir.path().join(name);
         assert_eq!(journal.recovery().quarantine.as_ref(), Some(&kept));
         assert_eq!(std::fs::read(kept).unwrap(), b"torn");
+    }
+}
+
+#[test]
+fn what_a_truncation_was_to_remove_is_not_kept_even_if_every_cut_is() {
+    for policy in ALL {
+        let case = Case::new(&abc().zeros(4096 - 51).mark(17));
+        let journal = Options::new().recovery_policy(policy).quarantine(true).open(&case.path).unwrap();
+        let report = journal.recovery();
+        assert_eq!((report.verdict, report.cut_offset), (Verdict::TruncationFinished, Some(17)));
+        assert_eq!((report.cut_bytes, report.beyond.records), (4096 + 16 - 17, 2));
+        assert_eq!(report.quarantine, None);
+        assert_eq!(std::fs::read_dir(case.dir.path()).unwrap().count(), 1);
     }
 }
 

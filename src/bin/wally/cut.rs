@@ -11,8 +11,8 @@ use crate::progress;
 
 /// Remove the records behind index N
 ///
-/// What is removed is gone: nothing keeps a copy. It is durable when the command exits. A torn tail is cut off first,
-/// and said so on standard error; a corrupt journal is left untouched.
+/// What is removed is gone: nothing keeps a copy. It is durable when the command exits. A torn tail is cut off first, or
+/// a truncation finished that a crash interrupted, and said so on standard error; a corrupt journal is left untouched.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -48,8 +48,9 @@ impl Truncate {
 /// Cut a torn or corrupt journal at the first record that is not valid
 ///
 /// Says first what goes: from which offset, how many bytes, and how many whole records lie in them. What is cut is
-/// kept in a file next to the journal, named FILE.cut-OFFSET, whose name is printed. A clean journal is left alone,
-/// and so is a file that is not a journal, or one that a newer version wrote.
+/// kept in a file next to the journal, named FILE.cut-OFFSET, whose name is printed; but what a truncation was to remove
+/// when a crash interrupted it is removed, and not kept. A clean journal is left alone, and so is a file that is not a
+/// journal, or one that a newer version wrote.
 ///
 /// A torn tail needs no repair, the next writer cuts it off by itself; corrupt means that bytes which were durable
 /// have changed since, so look at the disk first.

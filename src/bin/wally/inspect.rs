@@ -30,9 +30,9 @@ pub(crate) struct Info {
 
 /// Check every record; the exit code tells the state
 ///
-/// 0 clean, 1 torn (what a crash leaves of a write that was never finished; the next writer cuts it off), 2 corrupt
-/// (what was durable is damaged), 3 not a journal, 4 anything else, as a file that does not exist or that a newer
-/// version wrote.
+/// 0 clean, 1 torn (what a crash leaves of a write or a truncation that was never finished; the next writer cuts it
+/// off), 2 corrupt (what was durable is damaged), 3 not a journal, 4 anything else, as a file that does not exist or
+/// that a newer version wrote.
 ///
 /// With --json it prints the object that `wally info --json` prints.
 #[derive(Args)]

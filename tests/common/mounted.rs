@@ -1,0 +1,94 @@
+//! Small file systems for real, where the tests have the right to mount them.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A file system of its own, gone when this is dropped.
+pub struct Mounted {
+    dir: tempfile::TempDir,
+    at: PathBuf,
+}
+
+impl Mounted {
+    /// An empty file system of `kind`: tmpfs, or one that `mkfs.KIND` makes in a file under a loop device. Says why, and
+    /// returns `None`, where there is none to be had.
+    pub fn new(kind: &str, bytes: u64) -> Option<Self> {
+        let dir = super::fast_dir();
+        let at = dir.path().join("mounted");
+        std::fs::create_dir(&at).unwrap();
+        let mounted = Self::mount(kind, bytes, dir, at);
+        mounted.inspect_err(|why| println!("skipped: no {kind} here: {why}")).ok()
+    }
+
+    fn mount(kind: &str, bytes: u64, dir: tempfile::TempDir, at: PathBuf) -> Result<Self, String> {
+        let image = dir.path().join("image");
+        let (device, options) = match kind {
+            "tmpfs" => ("tmpfs".into(), format!("size={bytes}")),
+            _ => {
+                File::create(&image).and_then(|file| file.set_len(bytes)).map_err(|e| e.to_string())?;
+                let quiet = if kind == "ext4" { "-qF" } else { "-qf" };
+                run(Command::new(format!("mkfs.{kind}")).arg(quiet).arg(&image))?;
+                (image, "loop".into())
+            }
+        };
+        run(Command::new("mount").args(["-t", kind, "-o", &options]).arg(device).arg(&at))?;
+        Ok(Self { dir, at })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.at.join(name)
+    }
+
+    /// Writes a file of noughts and ones until not a byte more fits.
+    pub fn fill(&self) {
+        // Written back in between, since a file system may find only then that it has more room than it had thought.
+        for _ in 0..3 {
+            let mut file = File::options().create(true).append(true).open(self.path("filling")).unwrap();
+            for len in [1 << 20, 1 << 12, 1] {
+                let piece = vec![1; len];
+                let refused = loop {
+                    if let Err(error) = file.write_all(&piece) {
+                        break error;
+                    }
+                };
+                assert_eq!(refused.kind(), ErrorKind::StorageFull, "{refused}");
+            }
+            let _ = file.sync_all();
+        }
+    }
+
+    /// Makes room for so many bytes, or some more or less.
+    pub fn spare(&self, bytes: u64) {
+        let file = File::options().write(true).open(self.path("filling")).unwrap();
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+        self.sync();
+    }
+
+    /// Makes room again.
+    pub fn empty(&self) {
+        std::fs::remove_file(self.path("filling")).unwrap();
+        self.sync();
+    }
+
+    pub fn sync(&self) {
+        run(Command::new("sync").arg("-f").arg(&self.at)).unwrap();
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = run(Command::new("umount").arg("-l").arg(&self.at)) {
+            eprintln!("left mounted in {}: {error}", self.dir.path().display());
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let done = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr).trim()))
+}
