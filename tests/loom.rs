@@ -95,6 +95,8 @@ mod durability;
 mod following;
 #[path = "loom/journal.rs"]
 mod journal;
+#[path = "loom/order.rs"]
+mod order;
 #[path = "loom/pins.rs"]
 mod pins;
 
