@@ -215,6 +215,9 @@ impl Options {
 
     /// How many bytes beyond a cut a truncation copies for readers that still hold them, before it refuses with
     /// [`Error::ReadersActive`](crate::Error::ReadersActive). Default: 256 MiB.
+    ///
+    /// The copy is made before the append lock is taken. Appends wait only while what was committed meanwhile is copied, and
+    /// while the copy takes the place of the pages that the readers hold.
     pub fn preserve_limit(&mut self, bytes: u64) -> &mut Self {
         self.preserve_limit = bytes;
         self
