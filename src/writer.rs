@@ -95,7 +95,7 @@ pub(crate) struct Writer {
     /// The committed end when the first of them asked.
     asked_at: Watermark,
     pub(crate) retired: Retired<View>,
-    mappings: Mappings,
+    pub(crate) mappings: Mappings,
     pub(crate) publisher: Publisher<View>,
     pub(crate) flushes: u64,
     pub(crate) views_published: u64,
