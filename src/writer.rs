@@ -34,7 +34,7 @@ pub(crate) enum Note {
     Sync,
     /// A write failed: take what it left behind the committed end off the file.
     RollBack { dropped: Option<Dropped> },
-    /// Records were dropped and nothing was written: tell those who wait for them.
+    /// Records were dropped and nothing was written: tell the callers that wait for them.
     Drop(Dropped),
 }
 
@@ -310,7 +310,7 @@ impl Writer {
         self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
     }
 
-    /// Begins the generation in which `kept` is the last record. Whatever cuts wakes all who wait, who then ask anew.
+    /// Begins the generation in which `kept` is the last record. A cut wakes all waiters, and they ask anew.
     fn begin_generation(&mut self, kept: u64) -> Arc<Generation> {
         self.asked = Asked::Nothing;
         self.generations.cut(kept)
@@ -471,7 +471,7 @@ impl Writer {
         (end > self.view.map().len()).then(|| Map::new(&self.file, end)).transpose()
     }
 
-    /// Lets readers see what the file has accepted. All of it is appended, for those who look at the indexes as well.
+    /// Lets readers see what the file has accepted. All of it is appended already, in the index that other threads see as well.
     pub(crate) fn publish(&mut self, written: Written) {
         let Written { map, end, barrier } = written;
         if barrier != 0 {

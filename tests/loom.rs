@@ -40,10 +40,10 @@
 //! | `commit.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
 //! | `commit.rs`: durable or settled looked at before dropped; a cut that goes on in the same stage | `a_truncation_and_a_failed_write_are_told_apart` |
 //! | `commit.rs`: a cut that is taken back settles what is staged | `what_is_staged_while_a_truncation_is_taken_back_…` |
-//! | the log: a sync or a wait for a record without the stage that it is in | `who_waits_for_a_record_hears_…` and others |
-//! | `generation.rs`: a cut that was carried out not noted | `who_waits_for_a_record_hears_…` |
+//! | the log: a sync or a wait for a record without the stage that it is in | `a_waiter_hears_…` and others |
+//! | `generation.rs`: a cut that was carried out not noted | `a_waiter_hears_…` |
 //! | the log: readers see the shorter journal before durable is lowered; appended raised after committed | both of `order` |
-//! | the log: a cut that leaves word of who asked as it was | `a_cut_of_what_is_staged_leaves_nobody_asleep` |
+//! | the log: a cut that leaves what waiters have asked for as it was | `a_cut_of_what_is_staged_leaves_nobody_asleep` |
 //! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
 //! | `watch.rs`: nobody rung when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
 //! | `wait.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |

@@ -386,7 +386,7 @@ fn who_waits_for_the_slot_gets_it_and_gives_it_on() {
 
 /// What is checked here and below is in [`Log::append`], [`Log::sync`] and [`Log::wait_durable`].
 #[test]
-fn who_waits_for_a_record_hears_what_became_of_that_record() {
+fn a_waiter_hears_what_became_of_its_own_record() {
     for fails in [Fails::Write, Fails::Nothing] {
         model(3, move || {
             let log = Log::new(fails);

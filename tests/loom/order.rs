@@ -1,6 +1,6 @@
-//! The three watermarks are in order at every instant: durable, committed, appended. Those who look read one after the
-//! other. While the journal grows, what is read later may be more; while it is cut, it may be less; so a look in that
-//! order finds them in order.
+//! The three watermarks are in order at every instant: durable, committed, appended. A thread that looks reads one
+//! after the other. While the journal grows, what it reads later may be more, so it begins with durable; while the journal
+//! is cut, what it reads later may be less, so it begins with appended.
 
 use loom::thread;
 
@@ -16,7 +16,7 @@ fn committed(log: &Log) -> u64 {
 }
 
 #[test]
-fn whoever_looks_while_the_journal_grows_finds_the_watermarks_in_order() {
+fn a_look_while_the_journal_grows_finds_the_watermarks_in_order() {
     model(3, || {
         let log = Log::new();
         let watched = crate::sync::Arc::clone(&log);
@@ -32,7 +32,7 @@ fn whoever_looks_while_the_journal_grows_finds_the_watermarks_in_order() {
 }
 
 #[test]
-fn whoever_looks_while_the_journal_is_cut_finds_the_watermarks_in_order() {
+fn a_look_while_the_journal_is_cut_finds_the_watermarks_in_order() {
     model(3, || {
         let log = Log::new();
         log.write(1);
