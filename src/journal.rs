@@ -335,10 +335,10 @@ impl Journal {
         self.log.flush()
     }
 
-    /// Makes everything appended before durable.
+    /// Makes everything appended before durable, but for what a truncation removes meanwhile.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush). If the sync itself fails the journal is poisoned: nothing is acknowledged any more,
+    /// As [`flush`](Self::flush), and the same if the last record is dropped by another thread's flush that fails. If the sync itself fails the journal is poisoned: nothing is acknowledged any more,
     /// and what was not durable may be lost.
     pub fn sync(&self) -> Result<()> {
         self.log.sync()
@@ -357,7 +357,12 @@ impl Journal {
     /// again.
     ///
     /// It waits for no reader: what readers, snapshots and records still hold of what is removed keeps its bytes, at
-    /// the cost of a copy of those pages for as long as they hold it.
+    /// the cost of a copy of those pages for as long as they hold it. Appends go on while that is copied, but for what is
+    /// committed meanwhile; they wait for the rest of the truncation, which syncs up to five times.
+    ///
+    /// Of what is appended but not committed only the records up to `n` are written, so a full disk does not keep what is
+    /// after them from being removed. An append that waits for such a record returns its index all the same: the record was
+    /// appended, and then removed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -374,7 +379,8 @@ impl Journal {
     /// * [`Error::OutOfRange`] below `first_index() - 1` (but for 0) or past the end.
     /// * [`Error::ReadersActive`] if more than [`Options::preserve_limit`] would have to be copied, or it cannot be;
     ///   nothing has changed.
-    /// * [`Error::Io`] if the system refuses something; nothing has changed.
+    /// * [`Error::Io`] if the system refuses something; nothing has changed. But if record `n` is not committed and cannot be
+    ///   written, what was staged is dropped under [`SyncPolicy::Always`], as by [`flush`](Self::flush).
     /// * [`Error::Poisoned`] if it fails where there is no way back.
     /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn truncate_back(&self, n: u64) -> Result<()> {

@@ -227,6 +227,9 @@ impl Options {
     /// refused as well, with one exception: in a memory cgroup, as a container has it, Linux refuses nothing. A copy that
     /// goes beyond `memory.max` calls the OOM killer, which ends this process or another of the cgroup. There, set a
     /// limit that fits into what the cgroup leaves free.
+    ///
+    /// The copy is made before the append lock is taken. Appends wait only while what was committed meanwhile is copied, and
+    /// while the copy takes the place of the pages that the readers hold.
     pub fn preserve_limit(&mut self, bytes: u64) -> &mut Self {
         self.preserve_limit = bytes;
         self

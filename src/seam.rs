@@ -40,7 +40,7 @@ pub enum Verdict {
 }
 
 /// Sees each operation before and after it happens. Called with the journal's locks held: it must not call the
-/// journal.
+/// journal, but for what takes no lock.
 pub trait Seam: Send + Sync {
     fn before(&self, role: Role, op: &Op<'_>) -> Verdict {
         let _ = (role, op);

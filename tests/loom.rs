@@ -35,10 +35,15 @@
 //! | `commit.rs`: waiting in two steps; the slot looked at and taken in two | `appends_that_share_a_sync_all_wake` |
 //! | `commit.rs`: no verdict after waking, or looked at before the lock; a failure not kept, or told to nobody | `a_failed_sync_reaches_every_waiter` |
 //! | `commit.rs`: no verdict after leading | `a_failed_write_reaches_…` |
-//! | `commit.rs`: the durable watermark stored or loaded relaxed | `what_is_called_durable_is_on_the_disk` |
+//! | `commit.rs`: the durable watermark stored or loaded relaxed | `what_is_called_durable_is_on_the_disk`, `order` |
 //! | `commit.rs`: acknowledged before the sync | `a_sync_covers_…` |
 //! | `commit.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
-//! | `commit.rs`: durable or settled looked at before dropped; a drop without its generation | `a_truncation_and_a_failed_write_are_told_apart` |
+//! | `commit.rs`: durable or settled looked at before dropped; a cut that goes on in the same stage | `a_truncation_and_a_failed_write_are_told_apart` |
+//! | `commit.rs`: a cut that is taken back settles what is staged | `what_is_staged_while_a_truncation_is_taken_back_…` |
+//! | the log: a sync or a wait for a record without the stage that it is in | `a_waiter_hears_…` and others |
+//! | `generation.rs`: a cut that was carried out not noted | `a_waiter_hears_…` |
+//! | the log: readers see the shorter journal before durable is lowered; appended raised after committed | both of `order` |
+//! | the log: a cut that leaves what waiters have asked for as it was | `a_cut_of_what_is_staged_leaves_nobody_asleep` |
 //! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
 //! | `watch.rs`: nobody rung when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
 //! | `wait.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |
@@ -101,6 +106,8 @@ mod durability;
 mod following;
 #[path = "loom/journal.rs"]
 mod journal;
+#[path = "loom/order.rs"]
+mod order;
 #[path = "loom/pins.rs"]
 mod pins;
 

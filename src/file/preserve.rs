@@ -14,6 +14,8 @@ use crate::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Copies {
     copies: Vec<(Arc<Map>, Copy)>,
+    /// The mappings that were left, if it was time to look.
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Copies {
@@ -23,7 +25,7 @@ impl Copies {
             let copy = map.copy(cut).ok().flatten()?;
             Some((map, copy))
         };
-        Self { copies: maps.into_iter().filter_map(copy).collect() }
+        Self { copies: maps.into_iter().filter_map(copy).collect(), seen: None }
     }
 
     /// Preserves what `map` shows beyond `cut`. What was copied ahead is not copied again.
@@ -56,8 +58,9 @@ pub(crate) struct Mappings {
     seen: Option<Seen>,
 }
 
+/// What a look has found.
 #[derive(Debug)]
-struct Seen {
+pub(crate) struct Seen {
     left: usize,
     /// What was allowed since.
     used: usize,
@@ -65,7 +68,42 @@ struct Seen {
     took: Duration,
 }
 
+impl Seen {
+    /// Looks, where the system tells.
+    pub(crate) fn now() -> Option<Self> {
+        Self::of(maps_left)
+    }
+
+    fn of(left: impl FnOnce() -> Option<usize>) -> Option<Self> {
+        let began = Instant::now();
+        let left = left()?;
+        let at = Instant::now();
+        Some(Self { left, used: 0, at, took: at.saturating_duration_since(began) })
+    }
+
+    /// Whether it is good enough to allow `needed` more.
+    fn allows(&self, needed: usize) -> bool {
+        // The rest of the process may have taken some too.
+        let plenty = self.used.saturating_add(needed).saturating_add(SPARE) <= self.left / 2;
+        plenty && self.at.elapsed() < self.took.saturating_mul(GOOD_FOR)
+    }
+}
+
+fn needed(maps: usize) -> usize {
+    maps.saturating_mul(MORE_PER_MAP).saturating_add(OWN)
+}
+
 impl Mappings {
+    /// Whether it takes a look to allow pages to be put into `maps` maps. It can be made without the append lock.
+    pub(crate) fn wants_look(&self, maps: usize) -> bool {
+        maps > 0 && self.seen.as_ref().is_none_or(|seen| !seen.allows(needed(maps)))
+    }
+
+    /// Takes note of a look.
+    pub(crate) fn looked(&mut self, seen: Seen) {
+        self.seen = Some(seen);
+    }
+
     /// Whether pages can be put into `maps` maps.
     ///
     /// # Errors
@@ -79,20 +117,14 @@ impl Mappings {
             // Nothing is replaced.
             return Ok(());
         }
-        let needed = maps.saturating_mul(MORE_PER_MAP).saturating_add(OWN);
-        if let Some(seen) = &mut self.seen {
-            let used = seen.used.saturating_add(needed);
-            // The rest of the process may have taken some too.
-            let plenty = used.saturating_add(SPARE) <= seen.left / 2;
-            if plenty && seen.at.elapsed() < seen.took.saturating_mul(GOOD_FOR) {
-                seen.used = used;
-                return Ok(());
-            }
-        }
-        let began = Instant::now();
-        let Some(left) = left() else { return Ok(()) };
-        self.seen = Some(Seen { left, used: needed, at: Instant::now(), took: began.elapsed() });
-        if needed.saturating_add(SPARE) > left { Err(Wanting { needed, left }) } else { Ok(()) }
+        let needed = needed(maps);
+        let good = self.seen.take().filter(|seen| seen.allows(needed));
+        let looks = good.is_none();
+        let Some(mut seen) = good.or_else(|| Seen::of(left)) else { return Ok(()) };
+        seen.used = seen.used.saturating_add(needed);
+        let left = seen.left;
+        self.seen = Some(seen);
+        if looks && needed.saturating_add(SPARE) > left { Err(Wanting { needed, left }) } else { Ok(()) }
     }
 }
 

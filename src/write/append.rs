@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_wait_for_a_record_that_is_dropped_are_told_so() {
+    fn all_waiters_for_a_record_that_is_dropped_are_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(Disk::default());
         let log = &log(&dir, &disk);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_record_that_is_cut_before_it_is_written_hears_that_it_was_appended() {
+    fn waiters_for_a_record_that_is_cut_before_it_is_written_hear_that_it_was_appended() {
         for kept in 0..=4 {
             let (cut, told) = cut_while_staged(kept, None);
             cut.unwrap();

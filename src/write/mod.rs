@@ -279,8 +279,8 @@ impl Log {
         Err(error)
     }
 
-    /// What is staged could not be written, and nothing of it was: there is nothing to take off the file. Who waits for it
-    /// under `SyncPolicy::Always` is told as after a failed write. Returns `error`.
+    /// What is staged could not be written, and nothing of it was: there is nothing to take off the file. Callers that wait
+    /// for it under `SyncPolicy::Always` are told as after a failed write. Returns `error`.
     fn refuse_unwritten(&self, mut writer: Locked<'_>, slot: Option<&Slot<'_>>, error: Error) -> Error {
         if self.policy == SyncPolicy::Always {
             writer.note = Some(Note::Drop(self.drop_staged(&mut writer, &error)));
@@ -290,7 +290,7 @@ impl Log {
         error
     }
 
-    /// Drops what is staged, because of `error`; what those who wait for it have to be told.
+    /// Drops what is staged, because of `error`; what the callers that wait for it have to be told.
     fn drop_staged(&self, writer: &mut Locked<'_>, error: &Error) -> Dropped {
         let (stage, waiting, kept) = (writer.stage, writer.waiting, writer.committed.index);
         writer.drop_staged();

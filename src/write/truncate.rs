@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::file::end::{cut, is_no_space};
 use crate::file::map::Map;
-use crate::file::preserve::Copies;
+use crate::file::preserve::{Copies, Seen};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::group_commit::{Dropped, Slot, Watermark};
 use crate::index::{Index, IndexWriter};
@@ -110,17 +110,27 @@ impl Log {
             return Copies::default();
         }
         let view = Arc::clone(&writer.view);
+        let looks = writer.mappings.wants_look(maps.len());
         drop(writer);
         let Ok((_, end)) = place_of_cut(&view, n) else { return Copies::default() };
         let beyond: Vec<_> = maps.into_iter().filter(|map| map.beyond(end.bytes) > 0).collect();
         // More than that is not copied at all, and the cut says so.
         let bytes = beyond.iter().fold(0u64, |sum, map| sum.saturating_add(map.beyond(end.bytes)));
-        if bytes > self.preserve_limit { Copies::default() } else { Copies::make(beyond, end.bytes) }
+        if beyond.is_empty() || bytes > self.preserve_limit {
+            return Copies::default();
+        }
+        let mut copies = Copies::make(beyond, end.bytes);
+        // Last, so that it is still good when it is needed.
+        copies.seen = if looks { Seen::now() } else { None };
+        copies
     }
 
     /// Removes the records after `n`, some of which are committed, from the file.
     fn cut_file(&self, slot: &Slot<'_>, mut writer: Locked<'_>, n: u64, mut copies: Copies) -> Result<()> {
         let (kept, end) = place_of_cut(&writer.view, n)?;
+        if let Some(seen) = copies.seen.take() {
+            writer.mappings.looked(seen);
+        }
         writer.check_limits(end.bytes, self.preserve_limit)?;
 
         // Step 2: a view of the shorter journal, with its own map and index. What is staged stays for now. Nothing may be

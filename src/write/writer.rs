@@ -34,7 +34,7 @@ pub(crate) enum Note {
     Sync,
     /// A write failed: take what it left behind the committed end off the file.
     RollBack { dropped: Option<Dropped> },
-    /// Records were dropped and nothing was written: tell those who wait for them.
+    /// Records were dropped and nothing was written: tell the callers that wait for them.
     Drop(Dropped),
     /// The journal is empty and there was no room for its mark, which the first record may not go without.
     Mark,
@@ -97,7 +97,7 @@ pub(crate) struct Writer {
     /// The committed end when the first of them asked.
     asked_at: Watermark,
     pub(crate) retired: Retired<View>,
-    mappings: Mappings,
+    pub(crate) mappings: Mappings,
     pub(crate) publisher: Publisher<View>,
     pub(crate) flushes: u64,
     pub(crate) views_published: u64,
@@ -319,7 +319,7 @@ impl Writer {
         self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
     }
 
-    /// Begins the generation in which `kept` is the last record. Whatever cuts wakes all who wait, who then ask anew.
+    /// Begins the generation in which `kept` is the last record. A cut wakes all waiters, and they ask anew.
     fn begin_generation(&mut self, kept: u64) -> Arc<Generation> {
         self.asked = Asked::Nothing;
         self.generations.cut(kept)
@@ -480,7 +480,7 @@ impl Writer {
         (end > self.view.map().len()).then(|| Map::new(&self.file, end)).transpose()
     }
 
-    /// Lets readers see what the file has accepted. All of it is appended, for those who look at the indexes as well.
+    /// Lets readers see what the file has accepted. All of it is appended already, in the index that other threads see as well.
     pub(crate) fn publish(&mut self, written: Written) {
         let Written { map, end, barrier } = written;
         if barrier != 0 {

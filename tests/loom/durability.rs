@@ -14,18 +14,42 @@ use crate::error::{Error, Result};
 use crate::group_commit::{Commit, Dropped, Slot, Target, Watermark};
 use crate::model;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::view::generation::Generations;
 
 /// What the append lock protects.
-#[derive(Default)]
 struct Appends {
     index: u64,
-    generation: u64,
+    generations: Generations,
     stage: u64,
     /// Appends since the beginning, whatever became of their records.
     total: u64,
-    /// Which of them are neither durable nor dropped.
+    /// Which of them are neither durable nor dropped nor removed: the last ones of those that are there.
     pending: Vec<u64>,
+    /// The records that callers wait for which are staged.
+    waiting: Vec<u64>,
     failed: bool,
+}
+
+impl Appends {
+    fn generation(&self) -> u64 {
+        self.generations.current().number()
+    }
+
+    /// What a caller waits for that wants the last record to be durable.
+    fn target(&mut self) -> Target {
+        let staged = !self.pending.is_empty();
+        if staged {
+            self.waiting.push(self.index);
+        }
+        Target { index: self.index, generation: self.generation(), stage: staged.then_some(self.stage) }
+    }
+
+    /// Those of what is pending that are in the file, if `some` are, and those that are only staged.
+    fn split(&mut self, some: bool) -> (Vec<u64>, Vec<u64>) {
+        let mut committed = std::mem::take(&mut self.pending);
+        let staged = committed.split_off(usize::from(some));
+        (committed, staged)
+    }
 }
 
 /// `src/log.rs` without files: the order of its locks and of what it tells [`Commit`].
@@ -36,6 +60,8 @@ struct Log {
     disk: AtomicU64,
     /// Appends whose records a sync has covered, which loom does not see.
     durable: RefCell<Vec<u64>>,
+    /// The same of those whose records were removed before any sync.
+    removed: RefCell<Vec<u64>>,
     /// One leader at a time.
     leading: UnsafeCell<()>,
     /// Rounds that were led.
@@ -78,10 +104,19 @@ impl Log {
 
     fn on_a_disk(fails: Fails, syncs: Syncs) -> std::rc::Rc<Self> {
         std::rc::Rc::new(Self {
-            appends: Mutex::default(),
+            appends: Mutex::new(Appends {
+                index: 0,
+                generations: Generations::new(),
+                stage: 0,
+                total: 0,
+                pending: Vec::new(),
+                waiting: Vec::new(),
+                failed: false,
+            }),
             commit: Commit::new(watermark(0)),
             disk: AtomicU64::new(0),
             durable: RefCell::default(),
+            removed: RefCell::default(),
             leading: UnsafeCell::new(()),
             led: Tally::new(0),
             fails,
@@ -97,27 +132,55 @@ impl Log {
         }
         appends.index += 1;
         appends.total += 1;
-        let Appends { index, generation, stage, total, .. } = *appends;
+        let total = appends.total;
         appends.pending.push(total);
+        let target = appends.target();
         drop(appends);
-        let target = Target { index, generation, stage: Some(stage) };
         let result = self.commit.wait(target, |slot| self.lead(slot));
-        assert_eq!(result.is_ok(), self.durable.borrow().contains(&total), "{result:?}");
-        assert!(
-            result.is_err() || self.disk.load(Ordering::Relaxed) >= total,
-            "acknowledged before the sync"
-        );
+        let (durable, removed) = (self.is_durable(total), self.removed.borrow().contains(&total));
+        assert_eq!(result.is_ok(), durable || removed, "{result:?}");
         result
+    }
+
+    /// Whether the record of the append number `total` is on the disk, or was before it was cut.
+    fn is_durable(&self, total: u64) -> bool {
+        let durable = self.durable.borrow().contains(&total);
+        assert!(!durable || self.disk.load(Ordering::Relaxed) >= total, "acknowledged before the sync");
+        durable
     }
 
     /// Makes everything appended so far durable.
     fn sync(&self) -> Result<()> {
-        let appends = self.appends.lock();
-        let Appends { index, generation, total, .. } = *appends;
+        let mut appends = self.appends.lock();
+        let (target, pending) = (appends.target(), appends.pending.clone());
         drop(appends);
-        self.commit.wait(Target { index, generation, stage: None }, |slot| self.lead(slot))?;
-        assert!(self.disk.load(Ordering::Relaxed) >= total, "acknowledged before the sync");
+        self.commit.wait(target, |slot| self.lead(slot))?;
+        for total in pending {
+            let durable = self.is_durable(total);
+            assert!(durable || self.removed.borrow().contains(&total), "neither durable nor removed");
+        }
         Ok(())
+    }
+
+    /// Waits for the last record, as it is now, to be durable.
+    fn wait_durable(&self) -> Result<()> {
+        let mut appends = self.appends.lock();
+        let (n, last) = (appends.index, appends.pending.last().copied());
+        if n <= self.commit.durable_index() {
+            return Ok(());
+        }
+        let generation = Arc::clone(appends.generations.current());
+        let target = appends.target();
+        drop(appends);
+        self.commit.wait(target, |slot| self.lead(slot))?;
+        match generation.lowest_kept() {
+            Some(kept) if n > kept => Err(Error::OutOfRange { index: n, first: 1, last: kept }),
+            _ => {
+                // Without one it was being synced as it was asked about.
+                assert!(last.is_none_or(|total| self.is_durable(total)), "told that it is durable");
+                Ok(())
+            }
+        }
     }
 
     fn lead(&self, slot: &Slot<'_>) -> Result<()> {
@@ -127,14 +190,15 @@ impl Log {
         assert!(!appends.failed, "a round is led after the failure was told");
         if first && self.fails == Fails::Write {
             // If there are more, the first was in the file before.
-            let pending = std::mem::take(&mut appends.pending);
-            let (committed, staged) = pending.split_at(usize::from(pending.len() > 1));
-            let Appends { generation, stage, .. } = *appends;
+            let some = appends.pending.len() > 1;
+            let (committed, _) = appends.split(some);
+            let (generation, stage) = (appends.generation(), appends.stage);
             let kept = self.commit.durable_index() + committed.len() as u64;
             (appends.index, appends.stage) = (kept, stage + 1);
+            let waiting = std::mem::take(&mut appends.waiting);
             drop(appends);
-            let (waiting, error) = (staged.len() as u64, refused("write"));
-            self.commit.dropped(slot, Dropped { generation, stage, kept, waiting, error });
+            let waiting = waiting.into_iter().filter(|&n| n > kept).count() as u64;
+            self.commit.dropped(slot, Dropped { stage, kept, waiting, error: refused("write") });
             if let Some(&total) = committed.first() {
                 self.disk.store(total, Ordering::Relaxed);
                 self.durable.borrow_mut().push(total);
@@ -143,14 +207,16 @@ impl Log {
             return Err(refused("write"));
         }
         if self.syncs == Syncs::Twice && !appends.pending.is_empty() {
-            let Appends { index, generation, total, .. } = *appends;
+            let (index, generation, total) = (appends.index, appends.generation(), appends.total);
             let pending = std::mem::take(&mut appends.pending);
+            appends.waiting.clear();
             drop(appends);
             self.sync_up_to(slot, generation, index, total, pending);
             appends = self.appends.lock();
         }
-        let Appends { index, generation, total, .. } = *appends;
+        let (index, generation, total) = (appends.index, appends.generation(), appends.total);
         let pending = std::mem::take(&mut appends.pending);
+        appends.waiting.clear();
         drop(appends);
         if first && self.fails == Fails::Sync {
             self.commit.begin(slot, generation, watermark(index));
@@ -172,16 +238,39 @@ impl Log {
         self.commit.acknowledge(slot, generation, watermark(index));
     }
 
-    /// Cuts everything, as a truncation does: slot, then append lock, everything synced first.
+    /// Cuts everything, as a truncation does: slot, then append lock, what is in the file synced first. What is staged is
+    /// not written; if there is more than one record, the first was in the file before.
     fn truncate(&self) {
         let slot = self.commit.take();
         self.leading.with_mut(|_| ());
         let mut appends = self.appends.lock();
-        self.disk.store(appends.total, Ordering::Relaxed);
-        self.durable.borrow_mut().append(&mut appends.pending);
-        self.commit.acknowledge(&slot, appends.generation, watermark(appends.index));
-        (appends.index, appends.generation) = (0, appends.generation + 1);
-        self.commit.cut(&slot, appends.generation, watermark(0));
+        let some = appends.pending.len() > 1;
+        let (committed, staged) = appends.split(some);
+        if let Some(&total) = committed.first() {
+            self.disk.store(total, Ordering::Relaxed);
+            self.durable.borrow_mut().push(total);
+            let end = watermark(self.commit.durable_index() + 1);
+            self.commit.acknowledge(&slot, appends.generation(), end);
+        }
+        self.commit.lower(&slot, watermark(0));
+        appends.generations.cut(0);
+        (appends.index, appends.stage) = (0, appends.stage + 1);
+        appends.waiting.clear();
+        self.removed.borrow_mut().extend(staged);
+        appends.generations.carried_out(0);
+        self.commit.cut(&slot, appends.generation(), watermark(0));
+    }
+
+    /// The same, taken back half way: what is staged stays so.
+    fn take_back(&self) {
+        let slot = self.commit.take();
+        self.leading.with_mut(|_| ());
+        let mut appends = self.appends.lock();
+        let end = self.commit.durable();
+        self.commit.lower(&slot, watermark(0));
+        appends.generations.cut(0);
+        appends.generations.cut(end.index);
+        self.commit.restore(&slot, appends.generation(), end);
     }
 }
 
@@ -295,7 +384,44 @@ fn who_waits_for_the_slot_gets_it_and_gives_it_on() {
     });
 }
 
-/// What is checked is in [`Log::append`].
+/// What is checked here and below is in [`Log::append`], [`Log::sync`] and [`Log::wait_durable`].
+#[test]
+fn a_waiter_hears_what_became_of_its_own_record() {
+    for fails in [Fails::Write, Fails::Nothing] {
+        model(3, move || {
+            let log = Log::new(fails);
+            let twice = |log: &Log| log.append().or_else(|_| log.append());
+            let _ = at_once(&log, [twice, Log::wait_durable, Log::append]);
+        });
+    }
+    for waits in [Log::wait_durable, Log::sync] {
+        model(3, move || {
+            let log = Log::new(Fails::Write);
+            let _ = at_once(&log, [Log::append, waits, waits]);
+        });
+        model(3, move || {
+            let log = Log::new(Fails::Nothing);
+            let _ = at_once(&log, [truncate, Log::append, waits]);
+            log.append().unwrap();
+        });
+    }
+}
+
+#[test]
+fn what_is_staged_while_a_truncation_is_taken_back_hears_what_becomes_of_it() {
+    let take_back = |log: &Log| {
+        log.take_back();
+        Ok(())
+    };
+    for fails in [Fails::Write, Fails::Nothing] {
+        model(3, move || {
+            let log = Log::new(fails);
+            let _ = at_once(&log, [take_back, Log::append, Log::wait_durable]);
+            log.append().or_else(|_| log.append()).unwrap();
+        });
+    }
+}
+
 #[test]
 fn a_truncation_and_a_failed_write_are_told_apart() {
     model(3, || {

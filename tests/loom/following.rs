@@ -159,6 +159,23 @@ fn a_cut_wakes_who_waits() {
 }
 
 #[test]
+fn a_cut_of_what_is_staged_leaves_nobody_asleep() {
+    model(3, || {
+        let log = Log::new();
+        let mut waiter = Waiter::new(&log);
+        let follower = thread::spawn(move || match waiter.wait(1, None) {
+            Ok(there) => assert!(there),
+            Err(Error::Truncated { last: 0 }) => assert!(waiter.wait(1, None).unwrap()),
+            Err(error) => panic!("{error}"),
+        });
+        log.append(1);
+        log.cut(0);
+        log.append(9);
+        follower.join().unwrap();
+    });
+}
+
+#[test]
 fn the_end_is_told_after_the_last_record() {
     for until in [Until::Committed, Until::Durable] {
         model(3, move || {

@@ -77,8 +77,9 @@ impl Log {
     /// Appends and commits in one, as a record does that does not fit the buffer.
     pub(crate) fn write(&self, payload: u8) {
         let mut writer = self.writer.lock();
-        writer.writer.commit(&[payload]);
+        writer.writer.stage(&[payload]);
         self.appended.store(writer.writer.lasts().0, Ordering::Release);
+        writer.writer.publish_staged();
         self.unlock(writer);
     }
 
@@ -108,14 +109,16 @@ impl Log {
         self.watch.durable.wake_all();
     }
 
-    /// Keeps the records up to `n`, as a truncation does, which flushes first.
+    /// Keeps the records up to `n`, as a truncation does, which drops what is staged after that.
     pub(crate) fn cut(&self, n: u64) {
         let slot = self.commit.take();
-        self.flush().unwrap();
         let mut writer = self.writer.lock();
+        let end = Watermark { index: n, bytes: n };
+        self.commit.lower(&slot, end);
+        writer.asked = Asked::Nothing;
         writer.writer.cut(n);
         self.appended.store(n, Ordering::Release);
-        self.commit.cut(&slot, writer.writer.generation().number(), Watermark { index: n, bytes: n });
+        self.commit.cut(&slot, writer.writer.generation().number(), end);
         self.unlock(writer);
         drop(slot);
         self.watch.ring_all();
@@ -151,6 +154,11 @@ impl Log {
         }
         self.unlock(writer);
         waits
+    }
+
+    /// The last appended record, for those without a lock.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
     }
 
     /// Commits until now.

@@ -84,6 +84,9 @@ fn payload(rng: &mut Rng) -> Vec<u8> {
 /// The kinds of steps from this one on happen on a full disk.
 const FULL_DISK: usize = 18;
 
+/// A truncation on a full disk, which takes no record but is not asked to.
+const CUT_ON_A_FULL_DISK: usize = 20;
+
 /// Performs random operations on a new journal and returns what was recorded.
 fn run(seed: u64, dir: &Path) -> Run {
     let rng = &mut Rng::new(seed);
@@ -126,7 +129,7 @@ fn run(seed: u64, dir: &Path) -> Run {
         let j = journal.as_ref().unwrap();
         let before = run.now.clone();
         let always = policy == SyncPolicy::Always;
-        let kind = if step == 0 && rng.below(4) == 0 { FULL_DISK } else { rng.below(FULL_DISK + 2) };
+        let kind = if step == 0 && rng.below(4) == 0 { FULL_DISK } else { rng.below(CUT_ON_A_FULL_DISK + 1) };
         match kind {
             0..=8 => {
                 let bytes = payload(rng);
@@ -201,6 +204,31 @@ fn run(seed: u64, dir: &Path) -> Run {
                 after.named += usize::from(rename);
                 let name = if rename { "rename and reopen" } else { "reopen" };
                 journal = Some(run.step(name.into(), closed, reopen, |_| after.clone()));
+            }
+            CUT_ON_A_FULL_DISK => {
+                // Marks and seals find room, so there is no window in which a power cut looks like damage.
+                recorder.fail_with(Some(Box::new(|_, op| match op {
+                    Op::Write { parts, .. } if parts.iter().map(|p| p.len()).sum::<usize>() > 16 => {
+                        Verdict::Fail(28)
+                    }
+                    Op::Extend { .. } => Verdict::Fail(28),
+                    _ => Verdict::Proceed,
+                })));
+                let keep = rng.below(j.committed_index() as usize + 1);
+                let during = Allowed { cut: Some(keep), ..before.clone() };
+                let mut after = before.clone();
+                after.records.truncate(keep);
+                if let Some((_, continued)) = after.records.last_mut() {
+                    *continued = false;
+                }
+                after.durable = keep;
+                run.step(
+                    format!("truncate to {keep} of {} on a full disk", before.records.len()),
+                    during,
+                    || j.truncate_back(keep as u64).unwrap(),
+                    |_| after.clone(),
+                );
+                recorder.fail_with(None);
             }
             _ => {
                 // The disk is full from some write on, and stays so until the step has returned.

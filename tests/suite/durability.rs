@@ -542,13 +542,15 @@ fn what_is_found_at_open_is_synced_before_it_is_served_and_before_anything_is_wr
     }
 }
 
+type Refuses = fn(&Op<'_>) -> bool;
+
 /// At each call that a journal makes, in the midst of what it does, looks at its three indexes: they stand as they stand
 /// for every other thread meanwhile.
 #[derive(Default)]
 struct Looks {
     journal: OnceLock<Weak<Journal>>,
     looks: Mutex<Vec<[u64; 3]>>,
-    refused: Mutex<Option<fn(&Op<'_>) -> bool>>,
+    refused: Mutex<Option<Refuses>>,
 }
 
 impl Seam for Looks {
@@ -580,7 +582,7 @@ fn durable_committed_and_appended_are_in_order_at_every_call() {
             }
             looks.len()
         };
-        let refuse = |refused: Option<fn(&Op<'_>) -> bool>| *looks.refused.lock().unwrap() = refused;
+        let refuse = |refused: Option<Refuses>| *looks.refused.lock().unwrap() = refused;
         let mut held = Vec::new();
         for n in [5, 3, 3, 1, 0] {
             for salt in 0..4 {

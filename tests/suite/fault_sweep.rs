@@ -303,7 +303,17 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
         model.truncate(&journal, model.records.len().saturating_sub(2));
     }
     model.append(&journal, always, &[10]);
-    model.append(&journal, always, &[11, 12]);
+    model.append(&journal, always, &[11, 12, 13]);
+    if !model.poisoned {
+        // Into a batch that is staged, but for `Always`.
+        model.truncate(&journal, model.records.len().saturating_sub(1));
+    }
+    model.append(&journal, always, &[14, 15]);
+    if !model.poisoned {
+        // Exactly what is staged, if anything is.
+        model.truncate(&journal, journal.committed_index() as usize);
+    }
+    model.append(&journal, always, &[16, 17]);
     if !model.poisoned {
         model.truncate(&journal, 0);
     }

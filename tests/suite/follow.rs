@@ -483,6 +483,30 @@ fn whoever_has_what_it_waited_for_before_it_looks_keeps_nobody_from_theirs() {
     assert_eq!(journal.committed_index(), 2);
 }
 
+/// The one that was woken for what is staged finds it cut: the append after that has to wake someone again.
+#[test]
+fn after_a_cut_of_what_is_staged_an_append_wakes_again() {
+    for kept in [1, 0] {
+        let (_dir, path) = place_in_memory();
+        let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+        append(&journal, 1..=1);
+        journal.flush().unwrap();
+        let mut follow = journal.follow(2);
+        let mut future = Box::pin(follow.next_async());
+        let mut task = ByHand::new(future.as_mut());
+        append(&journal, 2..=2);
+        assert_eq!(task.woken(), 1);
+        journal.truncate_back(kept).unwrap();
+        assert_eq!(truncated(task.poll().unwrap().transpose()), kept);
+        drop(future);
+        let mut future = Box::pin(follow.next_async());
+        let mut task = ByHand::new(future.as_mut());
+        append(&journal, [1000 + kept + 1]);
+        assert_eq!(task.woken(), 1, "cut to {kept}");
+        assert_eq!(number(task.poll().unwrap().transpose()), 1000 + kept + 1);
+    }
+}
+
 #[test]
 fn nobody_is_woken_for_nothing() {
     let (_dir, path) = place_in_memory();

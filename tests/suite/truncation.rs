@@ -530,6 +530,106 @@ fn if_lent_pages_cannot_be_preserved_nothing_is_changed() {
     }
 }
 
+/// Holds the first copy of what readers hold until it is told to go on.
+struct HeldCopy(std::sync::Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
+
+impl wally::seam::Seam for HeldCopy {
+    fn before(&self, _: wally::seam::Role, op: &wally::seam::Op<'_>) -> Verdict {
+        let first = matches!(op, wally::seam::Op::Preserve { .. }).then(|| self.0.lock().unwrap().take());
+        if let Some((begun, told)) = first.flatten() {
+            begun.send(()).unwrap();
+            told.recv().unwrap();
+        }
+        Verdict::Proceed
+    }
+}
+
+#[test]
+fn appends_do_not_wait_while_what_readers_hold_is_copied() {
+    for mode in MODES {
+        let (_dir, path) = place();
+        let (begun, has_begun) = mpsc::channel::<()>();
+        let (go_on, told) = mpsc::channel::<()>();
+        let seam = Arc::new(HeldCopy(std::sync::Mutex::new(Some((begun, told)))));
+        let journal = on_demand().index(mode).seam(seam).open(&path).unwrap();
+        let mut records = Vec::new();
+        for at in 1..=5 {
+            append_to(&journal, 0, at * page() + at, &mut records);
+        }
+        journal.flush().unwrap();
+        let snapshot = journal.snapshot();
+        let mut others = records[..2].to_vec();
+        let late = std::thread::scope(|scope| {
+            let cut = scope.spawn(|| journal.truncate_back(2));
+            has_begun.recv().unwrap();
+            // If the append lock were held, whatever took it would wait here for ever.
+            fill(&journal, 0, 3, &mut records);
+            append_to(&journal, 0, 8 * page() + 3, &mut records);
+            journal.flush().unwrap();
+            fill(&journal, 0, 1, &mut records);
+            let late = journal.snapshot();
+            go_on.send(()).unwrap();
+            cut.join().unwrap().unwrap();
+            late
+        });
+        fill(&journal, 1, 200, &mut others);
+        journal.sync().unwrap();
+        assert_holds(&journal, &others);
+        assert_snapshot_holds(&snapshot, &records[..5]);
+        assert_snapshot_holds(&late, &records[..9]);
+        journal.truncate_back(0).unwrap();
+        assert_snapshot_holds(&snapshot, &records[..5]);
+        assert_snapshot_holds(&late, &records[..9]);
+    }
+}
+
+#[test]
+fn where_mappings_are_wanting_only_truncations_that_need_some_are_refused() {
+    const NAME: &str = "where_mappings_are_wanting_only_truncations_that_need_some_are_refused";
+    let max = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|n| n.trim().parse().ok());
+    if max.is_none_or(|max: u64| max > 200_000) {
+        println!("skipped: the system allows a process more mappings than a test can make");
+        return;
+    }
+    // In a process of its own: the tests beside this one need mappings too.
+    if std::env::var_os("WALLY_TEST_CHILD").is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["--exact", NAME, "--nocapture", "--test-threads=1"]);
+        let output = child.env("WALLY_TEST_CHILD", "1").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("done in a process of its own"));
+        return;
+    }
+    let (_dir, path) = place();
+    let journal = on_demand().open(&path).unwrap();
+    let mut records = Vec::new();
+    for at in 1..=3 {
+        append_to(&journal, 0, at * page() + at, &mut records);
+    }
+    journal.sync().unwrap();
+    let snapshot = journal.snapshot();
+    let file = std::fs::File::open(&path).unwrap();
+    let map = || memmap2::MmapOptions::new().len(page() as usize).map_raw_read_only(&file);
+    let mut taken = Vec::new();
+    while let Ok(one) = map() {
+        taken.push(one);
+    }
+    // A few are left, fewer than it takes to put pages into a map and leave some.
+    taken.truncate(taken.len() - 7);
+    let error = journal.truncate_back(1).unwrap_err();
+    let words = error.to_string();
+    assert!(matches!(error, Error::ReadersActive { held_bytes: 1.., .. }), "{words}");
+    assert!(words.contains("takes 4 memory mappings"), "{words}");
+    assert_holds(&journal, &records);
+    assert_snapshot_holds(&snapshot, &records);
+    drop(snapshot);
+    // Now there is nobody to preserve anything for.
+    journal.truncate_back(1).unwrap();
+    drop(taken);
+    assert_holds(&journal, &records[..1]);
+    println!("done in a process of its own");
+}
+
 /// A journal of which records up to 8 are durable, record 9 is committed and record 10 is staged; 3 to 6 are a batch.
 struct Scene {
     _dir: TempDir,
