@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, yield_now};
 use crate::turns::{Lead, Round, Turns, Wake};
+use crate::watch::Watch;
 
 /// A point in the journal: the last record before it, and its offset in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +65,8 @@ pub(crate) struct Commit {
     /// The durable watermark again, for those who hold other locks or none.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
+    /// Knows which thread has the slot, so that it wakes nobody before that is free.
+    watch: Arc<Watch>,
 }
 
 /// The slot, held: only its holder syncs, or shrinks or rewrites the file.
@@ -73,8 +76,10 @@ pub(crate) struct Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
+        self.commit.watch.slot_given_up();
         let wake = self.commit.state.lock().turns.release();
         self.commit.wake(wake);
+        self.commit.watch.slot_is_free();
     }
 }
 
@@ -92,7 +97,20 @@ impl Commit {
             takers: Condvar::new(),
             durable_index: AtomicU64::new(durable.index),
             durable_bytes: AtomicU64::new(durable.bytes),
+            watch: Arc::new(Watch::default()),
         }
+    }
+
+    /// Tells `watch` which thread has the slot.
+    pub(crate) fn watched_by(mut self, watch: &Arc<Watch>) -> Self {
+        self.watch = Arc::clone(watch);
+        self
+    }
+
+    /// The slot, which has just been taken.
+    fn slot(&self) -> Slot<'_> {
+        self.watch.slot_taken();
+        Slot { commit: self }
     }
 
     /// The last durable record.
@@ -124,7 +142,7 @@ impl Commit {
             state = self.takers.wait(state);
             state.turns.taker_wakes();
         }
-        Slot { commit: self }
+        self.slot()
     }
 
     fn wake(&self, Wake { taker, covered, all, leader }: Wake) {
@@ -177,7 +195,7 @@ impl Commit {
                 return Turn::Done(result);
             }
             if let Some(lead) = state.turns.lead(called) {
-                return Turn::Lead(Slot { commit: self }, lead);
+                return Turn::Lead(self.slot(), lead);
             }
             let gate = state.turns.sleeps(target.generation, target.index);
             state = gate.of(&self.gates).wait(state);

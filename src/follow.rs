@@ -4,6 +4,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Instant;
 
+use crate::ask::Patience;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::reader::RecordRef;
@@ -49,6 +50,8 @@ use crate::watch::Until;
 ///   truncation that fails half way and is taken back can be told as well; the records are then delivered again.
 /// * [`Error::Io`] if records had to be handed over to the file for it, which the file refused. They stay staged, and
 ///   the next call tries again.
+/// * [`Error::OutOfRange`] first of all if it was to begin where no record can follow: more than one past the last that
+///   was appended. After that the iterator has ended.
 /// * [`Error::Closed`] or [`Error::Poisoned`] at the end, when everything that readers can see was delivered. After that
 ///   the iterator has ended.
 ///
@@ -66,12 +69,21 @@ pub struct Follow {
     next: u64,
     place: Option<Place>,
     ended: bool,
+    /// It begins past the end: the first and last record when it was made.
+    beyond: Option<(u64, u64)>,
 }
 
 impl Follow {
     pub(crate) fn new(log: &Arc<Log>, from: u64) -> Self {
-        let first = log.publisher.load().first();
-        Self { waiter: Waiter::new(log), next: from.max(first), place: None, ended: false }
+        let waiter = Waiter::new(log);
+        let (first, failed) = {
+            let view = log.publisher.load();
+            (view.first(), view.failure().is_some())
+        };
+        let last = log.appended();
+        // After a failure that is what there is to tell: it has taken records away.
+        let beyond = (from > last.saturating_add(1) && !failed).then_some((first, last));
+        Self { waiter, next: from.max(first), place: None, ended: false, beyond }
     }
 
     /// Delivers records only once they are durable. It waits for that and does not bring it about: under
@@ -98,13 +110,22 @@ impl Follow {
         self.next
     }
 
-    /// The next record if it is there, without waiting for it.
+    /// The next record if it is there, without waiting for it. What is appended is committed, unless that would mean to
+    /// wait for a sync: then it is left to the journal's background thread, and this returns what there is.
     ///
     /// # Errors
     /// What the follower [tells](Self#what-it-tells); at the end the same error each time.
     pub fn try_next(&mut self) -> Result<Option<RecordRef>> {
+        self.get(Patience::ForWrites)
+    }
+
+    fn get(&mut self, patience: Patience) -> Result<Option<RecordRef>> {
+        if let Some((first, last)) = self.beyond {
+            self.ended = true;
+            return Err(Error::OutOfRange { index: self.next, first, last });
+        }
         loop {
-            let looked = self.waiter.look(self.next);
+            let looked = self.waiter.look(self.next, patience);
             let Some((view, last)) = looked.inspect_err(|error| self.tell(error))? else { return Ok(None) };
             if self.next < view.first() {
                 self.next = view.first();
@@ -120,7 +141,8 @@ impl Follow {
         }
     }
 
-    /// The next record, waiting for it until `deadline`; `None` if it is not there by then.
+    /// The next record, waiting for it until `deadline`; `None` if it is not there by then. No sync is waited for beyond
+    /// that, as with [`try_next`](Self::try_next).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -140,8 +162,14 @@ impl Follow {
     /// The next record, in async code: what the iterator does, without blocking a thread while it waits. The future can
     /// be dropped at any time, and no record is lost with it. Any executor will do.
     ///
-    /// Handing over to the file what is appended, if that is what it takes, is done in place, as the append of a full
-    /// buffer would. With the feature `async`.
+    /// A poll waits for no sync. Handing over to the file what is appended, if that is what it takes, is done in place, as
+    /// the append of a full buffer would, or by the journal's background thread, if it has to wait for a sync.
+    ///
+    /// Wakers are called without any lock of the journal, so that they may do anything, this journal's own calls
+    /// included. The thread that commits calls up to 16 and leaves the rest to the background thread, and to those that
+    /// are polled. A waker that blocks blocks the thread that calls it, which can be one that appends, and
+    /// [`close`](crate::Journal::close), which waits for the background thread; it keeps no other waiter from being
+    /// called for long. A waker's panic is caught. With the feature `async`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -174,8 +202,9 @@ impl Follow {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<RecordRef>> {
+        let patience = if deadline.is_none() { Patience::ForSyncs } else { Patience::ForWrites };
         loop {
-            if let Some(record) = self.try_next()? {
+            if let Some(record) = self.get(patience)? {
                 return Ok(Some(record));
             }
             let waited = self.waiter.wait(self.next, deadline);

@@ -17,7 +17,6 @@ use crate::seamed::Seamed;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sync::{Arc, Guard};
-use crate::ticker::Ticker;
 use crate::view::{Extent, View};
 use crate::writer::{Records, Start};
 
@@ -46,7 +45,6 @@ const SMALLEST_BUFFER: usize = 4096;
 /// ```
 pub struct Journal {
     log: Arc<Log>,
-    ticker: Option<Ticker>,
     report: RecoveryReport,
     delete_on_close: bool,
     finished: bool,
@@ -75,19 +73,12 @@ impl Options {
             staging_len: self.buffer_size.max(SMALLEST_BUFFER),
         };
         let log = Arc::new(Log::new(start, self)?);
-        let ticker = match self.sync {
-            SyncPolicy::Interval(every) => {
-                Some(Ticker::start(&log, every).map_err(|e| log.file.error("start the sync thread of", e))?)
-            }
-            SyncPolicy::Always | SyncPolicy::OnDemand => None,
-        };
-        Ok(Journal {
-            log,
-            ticker,
-            report: recovered.report,
-            delete_on_close: self.delete_on_close,
-            finished: false,
-        })
+        let background = &log.watch.background;
+        background.belongs_to(&log);
+        if let SyncPolicy::Interval(every) = self.sync {
+            background.sync_every(every).map_err(|e| log.file.error("start the background thread of", e))?;
+        }
+        Ok(Journal { log, report: recovered.report, delete_on_close: self.delete_on_close, finished: false })
     }
 }
 
@@ -250,7 +241,11 @@ impl Journal {
     }
 
     /// The records from index `from` on, those to come included: an iterator that waits for the next one. It begins at the
-    /// first record if `from` is before that, and waits for `from` if that is yet to come.
+    /// first record if `from` is before that, and waits for the next append if `from` is `last_index() + 1`.
+    ///
+    /// Beyond that there is no telling which record would have index `from`, so the first that the follower delivers is
+    /// [`Error::OutOfRange`], and it has ended: whoever kept the number of the last record it saw has kept that of a
+    /// record which is gone, in a truncation or with a crash.
     pub fn follow(&self, from: u64) -> Follow {
         Follow::new(&self.log, from)
     }
@@ -368,7 +363,7 @@ impl Journal {
 
     fn finish(&mut self) -> Result<()> {
         self.finished = true;
-        self.ticker = None;
+        self.log.stop_background();
         let result = match self.delete_on_close {
             true => self.log.file.unlink(),
             false => self.log.close(),
@@ -401,6 +396,7 @@ impl fmt::Debug for Journal {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::ask::Patience;
     use crate::watch::Until;
 
     /// What makes a wait pointless can come between the look and the question, so both see it.
@@ -410,7 +406,7 @@ mod tests {
         let mut options = Options::new();
         let journal = options.sync(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
         let generation = || Arc::clone(journal.log.publisher.load().generation());
-        let waits = |n, until| journal.log.ask(n, until, &generation());
+        let waits = |n, until| journal.log.ask(n, until, &generation(), Patience::ForSyncs);
         assert!(waits(1, Until::Committed) && waits(1, Until::Durable));
         journal.append(b"staged").unwrap();
         assert!(!waits(1, Until::Committed), "somebody has to flush");
@@ -424,7 +420,7 @@ mod tests {
         let before = generation();
         journal.truncate_back(0).unwrap();
         for until in [Until::Committed, Until::Durable] {
-            assert!(!journal.log.ask(1, until, &before), "it is to be told of the cut");
+            assert!(!journal.log.ask(1, until, &before, Patience::ForSyncs), "it is to be told of the cut");
             assert!(waits(1, until));
         }
         journal.log.set_closed();

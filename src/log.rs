@@ -13,13 +13,13 @@ use crate::commit::{Commit, Dropped, Slot, Watermark};
 use crate::cut::{is_no_space, leave_mark, take_off};
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
-use crate::locked::Locked;
+use crate::locked::{Locked, LongHold, LongHolds};
 use crate::map::Map;
 use crate::options::{Format, Options, SyncPolicy};
 use crate::publish::Publisher;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::view::View;
-use crate::watch::Watch;
+use crate::watch::{News, Watch};
 use crate::writer::{Note, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
@@ -43,8 +43,9 @@ pub(crate) enum Rest {
 #[derive(Debug)]
 pub(crate) struct Log {
     writer: Mutex<Writer>,
+    long_holds: LongHolds,
     pub(crate) commit: Commit,
-    pub(crate) watch: Watch,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) publisher: Publisher<View>,
     pub(crate) ahead: RoomAhead,
     pub(crate) file: Arc<JournalFile>,
@@ -65,9 +66,11 @@ impl Log {
     pub(crate) fn new(start: Start, options: &Options) -> Result<Self> {
         let (file, format) = (Arc::clone(&start.file), start.format);
         let writer = Writer::new(start)?;
+        let watch = Arc::new(Watch::default());
         Ok(Self {
-            commit: Commit::new(writer.committed),
-            watch: Watch::default(),
+            long_holds: LongHolds::default(),
+            commit: Commit::new(writer.committed).watched_by(&watch),
+            watch,
             publisher: writer.publisher.clone(),
             file,
             format,
@@ -89,6 +92,17 @@ impl Log {
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_> {
         Locked::new(self.writer.lock(), &self.watch)
+    }
+
+    /// Takes the append lock, unless that could mean to wait for a sync: whoever then waits for something, and has
+    /// registered, is woken once it could not any more.
+    pub(crate) fn lock_shortly(&self) -> Option<Locked<'_>> {
+        self.long_holds.enter(|| self.lock())
+    }
+
+    /// The append lock, which the caller does not hold yet, may be held across syncs as long as this lives.
+    pub(crate) fn long_hold(&self) -> LongHold<'_> {
+        LongHold::begin(&self.long_holds, &self.watch)
     }
 
     /// The last appended record.
@@ -136,7 +150,13 @@ impl Log {
         drop(writer);
         match slot {
             Some(slot) => self.settle_with(slot),
-            None => self.settle_with(&self.commit.take()),
+            None => {
+                let slot = self.commit.take();
+                drop(self.settle_with(&slot));
+                // What is to be woken now is woken without any lock.
+                drop(slot);
+                self.lock()
+            }
         }
     }
 
@@ -189,13 +209,16 @@ impl Log {
                 self.made_durable(slot, generation, committed);
                 Ok(())
             }
-            Err(error) => Err(self.poison(slot, self.lock(), Rest::TakeOff, error)),
+            Err(error) => {
+                let _long = self.long_hold();
+                Err(self.poison(slot, self.lock(), Rest::TakeOff, error))
+            }
         }
     }
 
     fn made_durable(&self, slot: &Slot<'_>, generation: u64, to: Watermark) {
         self.commit.acknowledge(slot, generation, to);
-        self.watch.durable.wake_all();
+        self.watch.wake(News::Durable);
     }
 
     /// Room ahead could not be had in full: gives back what there is, for the disk may be full. The caller has the slot.
@@ -246,6 +269,7 @@ impl Log {
         // The note keeps flushes away, so the file is not written meanwhile.
         self.ahead.give_up(slot, committed.bytes);
         let rolled_back = take_off(&self.file, self.format, committed.bytes);
+        let _long = rolled_back.is_err().then(|| self.long_hold());
         let mut writer = self.lock();
         let dropped = match writer.note.take() {
             Some(Note::RollBack { dropped }) => dropped,
@@ -301,7 +325,7 @@ impl Log {
         writer.committed = durable;
         self.commit.fail(slot, cuts, Arc::clone(&first));
         drop(writer);
-        self.watch.ring_all();
+        self.watch.wake(News::All);
         Error::Poisoned { first }
     }
 
@@ -315,6 +339,7 @@ impl Log {
             }
             other => other,
         })?;
+        let _long = self.long_hold();
         let mut writer = self.lock();
         if self.format == Format::Sealed && !writer.marked {
             writer.marked = leave_mark(&self.file, self.format, writer.committed.bytes)?;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use crate::ask::Patience;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::publish::Subscriber;
@@ -119,6 +120,10 @@ impl Reader {
     /// nothing is held meanwhile: the view is [released](Self::release). What is appended but not committed is
     /// committed, if it takes that.
     ///
+    /// With a timeout it waits for no sync: if one has to go before the record can be committed, that is left to the
+    /// journal's background thread, and the answer can be `false` though the record was appended before. So a timeout of
+    /// 0 only asks.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let journal = wally::Options::new().sync(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
@@ -173,7 +178,7 @@ impl Reader {
     /// Whether record `n` is there without waiting. Else the view is let go of.
     fn is_there(&mut self, n: u64) -> Result<bool> {
         self.release();
-        let found = self.waiter.look(n)?;
+        let found = self.waiter.look(n, Patience::ForWrites)?;
         let Some((view, last)) = found else { return Ok(false) };
         let first = view.first();
         if n < first {

@@ -13,6 +13,7 @@ use crate::map::{Map, maps_left};
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::{Extent, View};
+use crate::watch::News;
 use crate::writer::Writer;
 
 /// Mappings that a truncation leaves to the rest of the process.
@@ -27,8 +28,10 @@ struct Resealed {
 impl Log {
     /// Keeps the records up to `n`; 0 clears the journal.
     pub(crate) fn truncate_back(&self, n: u64) -> Result<()> {
+        let long = self.long_hold();
         let done = self.cut_back(n);
-        self.watch.ring_all();
+        drop(long);
+        self.watch.wake(News::All);
         done
     }
 

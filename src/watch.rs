@@ -1,28 +1,34 @@
-//! Who waits for news, and what wakes them: the bells, and what the writer owes to those who listen. No I/O in here.
+//! Who waits, and what wakes them: the events, and what the writer owes to those who wait. No I/O in here.
 //!
-//! Who waits for a record registers at a bell first and then, under the append lock, looks again and leaves word in
-//! [`Asked`]. The writer reads that word when it gives the lock up, so whatever it does comes either before the look or
-//! after the word, and no wake-up is lost. Nobody is rung for as long as nobody has asked: an append pays one plain load.
+//! A waiter registers at an event first and then, under the append lock, looks again and says in [`Asked`] what it waits
+//! for. The writer reads that when it gives the lock up, so whatever it does comes either before the look or after the
+//! question, and no wake-up is lost. Nobody is woken for as long as nobody has asked: an append pays one plain load.
 //!
-//! What is staged is no record yet that a reader sees. The append that stages the first one rings for one of those who
-//! wait, who commits it, and with it all that was staged meanwhile: one flush a wake, not one an append. Every commit
-//! rings for all.
+//! What is staged is no record yet that a reader sees. The append that stages the first one wakes one of those who
+//! wait, which commits it, and with it all that was staged meanwhile: one flush a wake, not one an append. Every commit
+//! wakes all.
 //!
-//! The one that was woken flushes, unless it finds its record there: then another has committed it and rings for all the
-//! rest, who see to what is staged by then. If it goes away before it looks, the [`Event`] wakes the next in its place;
+//! The one that was woken flushes, unless it finds its record there: then another has committed it and wakes all the
+//! rest, which see to what is staged by then. If it goes away before it looks, the [`Event`] wakes the next in its place;
 //! if its flush fails, it [passes the call on](Watch::pass_on) itself, so that all who wait are told.
+//!
+//! Wakers are code of others, which may call the journal, so they are called without any lock. A thread that holds the
+//! sync slot [owes](Watch::wake) what it would wake until it has given the slot up. The writer calls a few of those it
+//! wakes and leaves the rest to the [background thread](Background).
 
-use crate::sync::Event;
+use crate::background::{Answer, Background, Work};
+use crate::event::Event;
+use crate::sync::{AtomicU32, AtomicUsize, Ordering, thread_number};
 
 /// What those who wait have asked for, under the append lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Asked {
-    /// Nobody waits, or everybody was rung for.
+    /// Nobody waits, or everybody was woken.
     #[default]
     Nothing,
-    /// Nothing is staged: the first append is to ring for one, who flushes.
+    /// Nothing is staged: the first append is to wake one, which flushes.
     Append,
-    /// Someone sees to a flush: the next commit is to ring for all.
+    /// Someone sees to a flush: the next commit is to wake all.
     Commit,
 }
 
@@ -35,7 +41,7 @@ pub(crate) enum Until {
     Durable,
 }
 
-/// What happened under the append lock that someone waits for.
+/// What happened that someone waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
     /// Nothing, or nobody waits.
@@ -44,10 +50,34 @@ pub(crate) enum News {
     Staged,
     /// Something was committed.
     Committed,
+    /// Something became durable.
+    Durable,
+    /// The journal was cut, failed or was closed.
+    All,
+}
+
+/// One for those who wait for commits.
+const ONE: u32 = 1;
+/// All of those.
+const COMMITTED: u32 = 2;
+/// All who wait for the disk.
+const DURABLE: u32 = 4;
+
+impl News {
+    /// What is to be woken for it.
+    fn wakes(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Staged => ONE,
+            Self::Committed => COMMITTED,
+            Self::Durable => DURABLE,
+            Self::All => COMMITTED | DURABLE,
+        }
+    }
 }
 
 impl Asked {
-    /// What to ring for, now that the append lock is given up. `staged`: something waits to be flushed; `moved`:
+    /// What to wake for, now that the append lock is given up. `staged`: something waits to be flushed; `moved`:
     /// the committed end is not where it was when the first of them asked.
     pub(crate) fn news(&mut self, staged: bool, moved: bool) -> News {
         match self {
@@ -65,43 +95,82 @@ impl Asked {
     }
 }
 
-/// The bells of a journal.
+/// The events of a journal.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Rung when records were committed.
-    pub(crate) committed: Event,
-    /// Rung when records became durable.
-    pub(crate) durable: Event,
+    /// Records were committed.
+    committed: Event,
+    /// Records became durable.
+    durable: Event,
+    /// The thread that has the sync slot, or 0.
+    slot_of: AtomicUsize,
+    /// What that thread owes until it has given the slot up.
+    owed: AtomicU32,
+    pub(crate) background: Background,
 }
 
 impl Watch {
-    /// The bell that is rung when records got as far as `until`.
-    pub(crate) fn bell(&self, until: Until) -> &Event {
+    /// The event of records that got as far as `until`.
+    pub(crate) fn event(&self, until: Until) -> &Event {
         match until {
             Until::Committed => &self.committed,
             Until::Durable => &self.durable,
         }
     }
 
-    /// Rings for what happened under the append lock. Its caller holds no lock: those who wake want it.
+    /// Wakes those who wait for what happened: now, or, if this thread has the sync slot, when it has given it up. The
+    /// caller does not hold the append lock.
     #[cold]
-    pub(crate) fn ring(&self, news: News) {
-        match news {
-            News::None => {}
-            News::Staged => self.committed.wake_one(),
-            News::Committed => self.committed.wake_all(),
+    pub(crate) fn wake(&self, news: News) {
+        if self.slot_of.load(Ordering::Relaxed) == thread_number() {
+            self.owed.fetch_or(news.wakes(), Ordering::AcqRel);
+        } else {
+            self.wake_now(news.wakes());
         }
     }
 
-    /// Rings for the next of those who wait, in place of one who could not flush.
-    pub(crate) fn pass_on(&self) {
-        self.committed.wake_one();
+    fn wake_now(&self, wakes: u32) {
+        let mut left = false;
+        if wakes & COMMITTED != 0 {
+            left |= self.committed.wake_all();
+        } else if wakes & ONE != 0 {
+            self.committed.wake_one();
+        }
+        if wakes & DURABLE != 0 {
+            left |= self.durable.wake_all();
+        }
+        if left && self.background.request(Work::WAKES) != Answer::Accepted {
+            self.wake_due();
+        }
     }
 
-    /// Rings for everybody: the journal was cut, failed or was closed.
-    pub(crate) fn ring_all(&self) {
-        self.committed.wake_all();
-        self.durable.wake_all();
+    /// Calls those that were left by those who woke them.
+    pub(crate) fn wake_due(&self) {
+        self.committed.wake_due();
+        self.durable.wake_due();
+    }
+
+    /// Wakes the next of those who wait, in place of one that could not flush.
+    pub(crate) fn pass_on(&self) {
+        self.wake(News::Staged);
+    }
+
+    /// This thread has taken the sync slot.
+    pub(crate) fn slot_taken(&self) {
+        self.slot_of.store(thread_number(), Ordering::Relaxed);
+    }
+
+    /// This thread is about to give the sync slot up, and calls [`slot_is_free`](Self::slot_is_free) afterwards.
+    pub(crate) fn slot_given_up(&self) {
+        self.slot_of.store(0, Ordering::Relaxed);
+    }
+
+    /// Wakes those whom this thread owed it, or another that has taken the slot since.
+    pub(crate) fn slot_is_free(&self) {
+        if self.owed.load(Ordering::Relaxed) != 0 {
+            // Acquired: who registered before what is owed for is seen by the wake.
+            self.wake_now(self.owed.swap(0, Ordering::AcqRel));
+        }
     }
 }
 
@@ -110,13 +179,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_rung_for_who_has_not_asked() {
+    fn nobody_is_woken_who_has_not_asked() {
         let mut asked = Asked::default();
         assert_eq!(asked.news(true, true), News::None);
     }
 
     #[test]
-    fn the_first_append_rings_for_one_and_the_commit_for_all() {
+    fn the_first_append_wakes_one_and_the_commit_all() {
         let mut asked = Asked::Append;
         assert_eq!(asked.news(false, false), News::None);
         assert_eq!(asked.news(true, false), News::Staged);
@@ -126,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_append_that_commits_at_once_rings_for_all() {
+    fn an_append_that_commits_at_once_wakes_all() {
         let mut asked = Asked::Append;
         assert_eq!(asked.news(true, true), News::Committed);
         assert_eq!(asked, Asked::Nothing);
