@@ -1,5 +1,6 @@
-//! What the writer pays for tasks that wait: append + flush with none and with up to 10,000 of them, on the writer's
-//! thread, with wakers that only count.
+//! What the writer pays for tasks that wait: append + flush with none and with up to 10,000 of them, with wakers that
+//! only count. What counts is the time of the writer's own thread; beside it stands what passed meanwhile, which holds
+//! what other threads took if there was no processor for both.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use rustix::time::{ClockId, clock_gettime};
 use wally::{Journal, SyncPolicy};
 
 use crate::common::folder::Folder;
@@ -50,17 +52,17 @@ impl Followed {
         Self { journal, tasks, woken: Arc::default() }
     }
 
-    /// How long append + flush takes while all tasks wait; nothing else is timed.
-    fn round(&mut self, payload: &[u8]) -> Duration {
+    /// How long append + flush takes while all tasks wait: nanoseconds of this thread, and such that passed.
+    fn round(&mut self, payload: &[u8]) -> [f64; 2] {
         let waker = Waker::from(Arc::clone(&self.woken));
         for task in &mut self.tasks {
             assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(), "a follower ended");
         }
         self.woken.0.store(0, Ordering::Relaxed);
-        let start = Instant::now();
+        let (start, here) = (Instant::now(), of_this_thread());
         self.journal.append(payload).expect("an append");
         self.journal.flush().expect("a flush");
-        let took = start.elapsed();
+        let took = [(of_this_thread() - here) as f64, start.elapsed().as_nanos() as f64];
         while self.woken.0.load(Ordering::Acquire) < self.tasks.len() {
             thread::yield_now();
         }
@@ -68,26 +70,43 @@ impl Followed {
     }
 }
 
+/// The processor time of this thread in nanoseconds.
+fn of_this_thread() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
 pub(crate) fn run(folder: &Folder) {
     let rounds = if quick() { 3 } else { 500 };
+    println!("\nappend + flush of {LEN} B while tasks wait, beside none in the same run: medians");
     println!(
-        "\nappend + flush of {LEN} B on the writer's thread while tasks wait, beside none in the same run"
+        "{:>9} {:>26} {:>8} {:>26}",
+        "tasks", "thread, with none and all", "ratio", "passed, with none and all"
     );
-    println!("{:>9} {:>12} {:>12} {:>12}", "tasks", "with none", "with all", "ratio");
     let payload = payload(LEN, 1);
     for tasks in TASKS {
         let mut sides = [Followed::new(folder, 0), Followed::new(folder, tasks)];
-        let mut took = [Vec::new(), Vec::new()];
+        let mut rounds_of = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            for (side, took) in sides.iter_mut().zip(&mut took) {
-                took.push(side.round(&payload).as_nanos() as f64 / 1e3);
+            for (side, rounds) in sides.iter_mut().zip(&mut rounds_of) {
+                rounds.push(side.round(&payload));
             }
         }
-        let [none, all] = took.map(|took| Median::of(took).value);
-        println!("{tasks:>9} {:>12} {:>12} {:>12}", micros(none), micros(all), format!("{:.2}", all / none));
+        let median =
+            |side: usize, of: usize| Median::of(rounds_of[side].iter().map(|took| took[of]).collect()).value;
+        let [none, all] = [0, 1].map(|side| median(side, 0));
+        let [passed_none, passed_all] = [0, 1].map(|side| median(side, 1));
+        println!(
+            "{tasks:>9} {:>13}{:>13} {:>8} {:>13}{:>13}",
+            micros(none),
+            micros(all),
+            format!("{:.2}", all / none),
+            micros(passed_none),
+            micros(passed_all),
+        );
     }
 }
 
-fn micros(figure: f64) -> String {
-    format!("{figure:.2} µs")
+fn micros(nanos: f64) -> String {
+    format!("{:.2} µs", nanos / 1e3)
 }
