@@ -52,13 +52,17 @@ impl Followed {
         Self { journal, tasks, woken: Arc::default() }
     }
 
-    /// How long append + flush takes while all tasks wait: nanoseconds of this thread, and such that passed.
-    fn round(&mut self, payload: &[u8]) -> [f64; 2] {
+    /// All tasks wait.
+    fn poll(&mut self) {
         let waker = Waker::from(Arc::clone(&self.woken));
         for task in &mut self.tasks {
             assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(), "a follower ended");
         }
         self.woken.0.store(0, Ordering::Relaxed);
+    }
+
+    /// How long append + flush takes: nanoseconds of this thread, and such that passed.
+    fn append(&self, payload: &[u8]) -> [f64; 2] {
         let (start, here) = (Instant::now(), of_this_thread());
         self.journal.append(payload).expect("an append");
         self.journal.flush().expect("a flush");
@@ -85,12 +89,14 @@ pub(crate) fn run(folder: &Folder) {
     );
     let payload = payload(LEN, 1);
     for tasks in TASKS {
-        let mut sides = [Followed::new(folder, 0), Followed::new(folder, tasks)];
+        let (none, mut all) = (Followed::new(folder, 0), Followed::new(folder, tasks));
         let mut rounds_of = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            for (side, rounds) in sides.iter_mut().zip(&mut rounds_of) {
-                rounds.push(side.round(&payload));
-            }
+            // Before both, so that both find the caches as this leaves them.
+            all.poll();
+            rounds_of[0].push(none.append(&payload));
+            all.poll();
+            rounds_of[1].push(all.append(&payload));
         }
         let median =
             |side: usize, of: usize| Median::of(rounds_of[side].iter().map(|took| took[of]).collect()).value;
