@@ -8,17 +8,8 @@ use crate::generation::Generation;
 use crate::log::Log;
 use crate::options::SyncPolicy;
 use crate::sync::{Arc, Ordering};
-use crate::watch::{Asked, News, Until};
+use crate::watch::{Asked, News, Patience, Until};
 use crate::writer::Note;
-
-/// What a caller may wait for to have what is staged committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// A sync, if that is what it takes.
-    ForSyncs,
-    /// The page cache and those that write to it.
-    ForWrites,
-}
 
 impl Log {
     /// Whether something is staged that nobody flushes unless a reader waits for it: an append under

@@ -66,7 +66,7 @@ pub(crate) struct Commit {
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
     /// Knows which thread has the slot, so that it wakes nobody before that is free.
-    watch: Arc<Watch>,
+    watch: Option<Arc<Watch>>,
 }
 
 /// The slot, held: only its holder syncs, or shrinks or rewrites the file.
@@ -76,10 +76,14 @@ pub(crate) struct Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.commit.watch.slot_given_up();
+        if let Some(watch) = &self.commit.watch {
+            watch.slot_given_up();
+        }
         let wake = self.commit.state.lock().turns.release();
         self.commit.wake(wake);
-        self.commit.watch.slot_is_free();
+        if let Some(watch) = &self.commit.watch {
+            watch.slot_is_free();
+        }
     }
 }
 
@@ -97,19 +101,21 @@ impl Commit {
             takers: Condvar::new(),
             durable_index: AtomicU64::new(durable.index),
             durable_bytes: AtomicU64::new(durable.bytes),
-            watch: Arc::new(Watch::default()),
+            watch: None,
         }
     }
 
     /// Tells `watch` which thread has the slot.
     pub(crate) fn watched_by(mut self, watch: &Arc<Watch>) -> Self {
-        self.watch = Arc::clone(watch);
+        self.watch = Some(Arc::clone(watch));
         self
     }
 
     /// The slot, which has just been taken.
     fn slot(&self) -> Slot<'_> {
-        self.watch.slot_taken();
+        if let Some(watch) = &self.watch {
+            watch.slot_taken();
+        }
         Slot { commit: self }
     }
 

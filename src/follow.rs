@@ -4,14 +4,13 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Instant;
 
-use crate::ask::Patience;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::reader::RecordRef;
 use crate::sync::Arc;
 use crate::view::Place;
 use crate::wait::Waiter;
-use crate::watch::Until;
+use crate::watch::{Patience, Until};
 
 /// The records of a journal from some index on, each as soon as it is there, for as long as the journal is open. From
 /// [`Journal::follow`](crate::Journal::follow).

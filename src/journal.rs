@@ -396,8 +396,7 @@ impl fmt::Debug for Journal {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::ask::Patience;
-    use crate::watch::Until;
+    use crate::watch::{Patience, Until};
 
     /// What makes a wait pointless can come between the look and the question, so both see it.
     #[test]

@@ -108,6 +108,7 @@ mod file;
 mod follow;
 mod format;
 mod generation;
+mod holds;
 mod index;
 mod inspect;
 mod journal;

@@ -5,13 +5,13 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use crate::ask::Patience;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::publish::Subscriber;
 use crate::sync::{Arc, Guard};
 use crate::view::{Extent, Place, View};
 use crate::wait::Waiter;
+use crate::watch::Patience;
 
 /// Reads the journal from one thread, lock-free: a read is a few loads, with no write to memory that threads share.
 ///

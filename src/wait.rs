@@ -3,14 +3,13 @@
 
 use std::time::Instant;
 
-use crate::ask::Patience;
 use crate::error::{Error, Result};
 use crate::event::Wait;
 use crate::generation::Generation;
 use crate::log::Log;
 use crate::sync::{Arc, Guard};
 use crate::view::View;
-use crate::watch::Until;
+use crate::watch::{Patience, Until};
 
 /// Waits for records of one journal. It holds no view meanwhile, only the generation that it was in.
 #[derive(Debug)]

@@ -41,6 +41,15 @@ pub(crate) enum Until {
     Durable,
 }
 
+/// What a caller may wait for to have what is staged committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A sync, if that is what it takes.
+    ForSyncs,
+    /// The page cache and those that write to it.
+    ForWrites,
+}
+
 /// What happened that someone waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {

@@ -50,16 +50,22 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+#[path = "../src/background.rs"]
+mod background;
 #[path = "../src/chunks.rs"]
 mod chunks;
 #[path = "../src/commit.rs"]
 mod commit;
 #[path = "../src/error.rs"]
 mod error;
+#[path = "../src/event.rs"]
+mod event;
 #[path = "../src/format.rs"]
 mod format;
 #[path = "../src/generation.rs"]
 mod generation;
+#[path = "../src/holds.rs"]
+mod holds;
 #[path = "../src/index.rs"]
 mod index;
 #[path = "../src/options.rs"]
@@ -91,6 +97,8 @@ mod sync;
 mod counts;
 #[path = "loom/durability.rs"]
 mod durability;
+#[path = "loom/events.rs"]
+mod events;
 #[path = "loom/following.rs"]
 mod following;
 #[path = "loom/journal.rs"]
