@@ -51,13 +51,13 @@ impl Log {
     /// Leaves a flush to the background thread. Returns `true` if there is none, so that it is done already.
     fn leave_flush(&self) -> Result<bool> {
         match self.watch.background.request(Work::FLUSH) {
-            // Who closes the journal flushes it.
+            // The thread that closes the journal flushes it.
             Answer::Accepted | Answer::Stopped => Ok(false),
             Answer::NoThread => self.flush().map(|()| true),
         }
     }
 
-    /// The background thread's flush. If it fails, those who left it look again, and are told.
+    /// The background thread's flush. If it fails, the waiters that left it look again, and are told.
     pub(crate) fn flush_for_others(&self) {
         if let Err(error) = self.flush() {
             self.count_failure(&error);
@@ -79,21 +79,21 @@ impl Log {
         failures.last = Some(error.to_string());
     }
 
-    /// Says that someone, who has registered at the event, waits for record `n` to get as far as `until` and was in
+    /// Says that a waiter, which has registered at the event, waits for record `n` to get as far as `until` and was in
     /// `generation` last. Returns `true` if it has to wait: else there is something to look at.
     pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>, patience: Patience) -> bool {
         let writer = match patience {
             Patience::ForSyncs => Some(self.lock()),
             Patience::ForWrites => self.lock_shortly(),
         };
-        // Who holds the lock across syncs wakes all when that is over.
+        // The thread that holds the lock across syncs wakes all when that is over.
         let Some(mut writer) = writer else { return true };
         // A failure begins a generation too.
         if !Arc::ptr_eq(writer.view.generation(), generation) || self.is_closed() {
             return false;
         }
         if until == Until::Durable {
-            // Not the atomic: what is acknowledged from here on wakes who has registered.
+            // Not the atomic: what is acknowledged from here on wakes each waiter that has registered.
             return self.commit.durable().index < n;
         }
         if writer.committed.index >= n {

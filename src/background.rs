@@ -133,7 +133,7 @@ impl Background {
         }
     }
 
-    /// Waits until there is something to do. Nothing: it is over.
+    /// Waits until there is something to do; `None` if the thread is to end.
     fn next(&self) -> Option<Work> {
         let mut state = self.state.lock();
         loop {
@@ -167,7 +167,7 @@ fn run(log: &Log) {
     let background = &log.watch.background;
     background.state.lock().number = thread_number();
     while let Some(work) = background.next() {
-        // Those who wait for what is there already come first.
+        // Waiters for what is there already come first.
         if work.wakes {
             log.watch.wake_due();
         }

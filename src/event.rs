@@ -28,6 +28,7 @@ const HELPED: usize = 2;
 /// stack's depth.
 const HELPERS: usize = 8;
 
+/// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     waiters: Mutex<Waiters>,
@@ -172,7 +173,7 @@ impl Waiters {
         Some(self.take(key, Called::One))
     }
 
-    /// Takes out one that a wake for all before `round` is meant for.
+    /// Takes out a waiter that registered before wake for all number `round`.
     fn take_due(&mut self, round: u64) -> Option<Call> {
         let key = self.first.filter(|&key| self.slots[key].round < round)?;
         Some(self.take(key, Called::All))
@@ -197,7 +198,7 @@ impl Waiters {
 }
 
 impl Event {
-    /// Wakes the first of those who wait that was not woken yet.
+    /// Wakes the waiter that registered first of those that were not woken yet.
     pub(crate) fn wake_one(&self) {
         let call = self.waiters.lock().take_one();
         if let Some(call) = call {
@@ -205,7 +206,7 @@ impl Event {
         }
     }
 
-    /// Wakes all who wait, and calls a few of them. Whether others are left, for [`wake_due`](Self::wake_due).
+    /// Wakes all waiters, and calls a few of them. Returns `true` if others are left for [`wake_due`](Self::wake_due).
     #[must_use]
     pub(crate) fn wake_all(&self) -> bool {
         let mut calls = [const { Call::Nobody }; AT_ONCE];
@@ -237,7 +238,7 @@ impl Event {
         }
     }
 
-    /// Calls a few of those that are due.
+    /// Calls a few waiters that are due.
     fn help(&self) {
         let mut waiters = self.waiters.lock();
         let round = waiters.round;
@@ -262,7 +263,7 @@ impl Event {
         Listener { event: self, key: self.waiters.lock().register(), ends: Ends::Unused }
     }
 
-    /// Registers, then asks `still`, and if that says so waits to be woken, until `deadline` at most.
+    /// Registers, then asks `still`, and if that returns `true` waits to be woken, until `deadline` at most.
     pub(crate) fn wait_while(&self, still: impl FnOnce() -> bool, deadline: Option<Instant>) -> Wait {
         let listener = self.listen();
         if still() { listener.sleep(deadline) } else { Wait::Over }
@@ -347,11 +348,114 @@ impl Listener<'_> {
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
         let used = self.ends == Ends::Woken;
-        let (how, next) = self.event.waiters.lock().leave(self.key, used);
+        // What called it goes last, and without the lock: it may be a waker, which is the code of others.
+        let (_how, next) = self.event.waiters.lock().leave(self.key, used);
         next.call();
-        drop(how);
         if used {
             self.event.help();
         }
+    }
+}
+
+#[cfg(all(test, feature = "async", not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tasks that wait, and how often they were called.
+    fn tasks(event: &Event, number: usize) -> (Vec<Listener<'_>>, Arc<Count>) {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let tasks = (0..number).map(|_| {
+            let mut listener = event.listen();
+            assert!(listener.poll(&mut Context::from_waker(&waker)).is_pending());
+            listener
+        });
+        (tasks.collect(), count)
+    }
+
+    fn calls(count: &Count) -> usize {
+        count.0.swap(0, Ordering::Relaxed)
+    }
+
+    fn is_woken(listener: &mut Listener<'_>) -> bool {
+        listener.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_wake_for_all_calls_a_few_and_leaves_the_others_due() {
+        let event = Event::default();
+        let (mut early, count) = tasks(&event, 40);
+        assert!(event.wake_all());
+        let (mut late, count_late) = tasks(&event, 40);
+        assert_eq!(calls(&count), AT_ONCE);
+        event.wake_due();
+        assert_eq!((calls(&count), calls(&count_late)), (40 - AT_ONCE, 0));
+        assert!(early.iter_mut().all(is_woken) && !late.iter_mut().any(is_woken));
+        event.wake_due();
+        assert_eq!(calls(&count_late), 0, "nobody is due");
+    }
+
+    #[test]
+    fn one_that_is_due_is_woken_before_it_is_called() {
+        let event = Event::default();
+        let (mut tasks, count) = tasks(&event, 20);
+        assert!(event.wake_all());
+        assert!(is_woken(&mut tasks[19]));
+        tasks.pop();
+        assert_eq!(calls(&count), AT_ONCE + HELPED);
+        event.wake_due();
+        assert_eq!(calls(&count), 20 - 1 - AT_ONCE - HELPED, "not the one that went away");
+    }
+
+    #[test]
+    fn those_that_go_away_woken_call_others() {
+        let event = Event::default();
+        let (mut tasks, count) = tasks(&event, 30);
+        assert!(event.wake_all());
+        assert!(tasks.iter_mut().take(7).all(is_woken));
+        tasks.drain(..7);
+        assert_eq!(calls(&count), 30);
+    }
+
+    #[test]
+    fn a_wake_for_one_goes_to_the_first_and_on_to_the_next_unless_all_were_woken() {
+        let event = Event::default();
+        let (mut tasks, count) = tasks(&event, 3);
+        event.wake_one();
+        assert!(is_woken(&mut tasks[0]));
+        drop(tasks.remove(0));
+        assert_eq!(calls(&count), 1, "it was used");
+        event.wake_one();
+        drop(tasks.remove(0));
+        assert_eq!(calls(&count), 2, "it was not used");
+        assert!(!event.wake_all());
+        let (_late, count_late) = self::tasks(&event, 1);
+        drop(tasks);
+        assert_eq!((calls(&count), calls(&count_late)), (0, 0), "all were woken since");
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        let event = Event::default();
+        for _ in 0..10 {
+            let (tasks, _) = tasks(&event, 5);
+            event.wake_one();
+            drop(tasks);
+            assert_eq!(event.wait_while(|| true, Some(Instant::now())), Wait::TimedOut);
+        }
+        let waiters = event.waiters.lock();
+        assert_eq!((waiters.slots.len(), waiters.first, waiters.last, waiters.fresh), (5, None, None, None));
     }
 }

@@ -1,4 +1,4 @@
-//! Who holds the append lock across syncs, and who must therefore stay away from it. No I/O in here.
+//! Threads that hold the append lock across syncs, and those that must therefore stay away from it. No I/O in here.
 //!
 //! An append and a flush hold the lock for short. A truncation holds it across syncs, and so does what poisons or closes
 //! the journal. What must not wait for a disk [enters](LongHolds::enter) only while nobody does that, and a

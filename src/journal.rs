@@ -244,8 +244,8 @@ impl Journal {
     /// first record if `from` is before that, and waits for the next append if `from` is `last_index() + 1`.
     ///
     /// Beyond that there is no telling which record would have index `from`, so the first that the follower delivers is
-    /// [`Error::OutOfRange`], and it has ended: whoever kept the number of the last record it saw has kept that of a
-    /// record which is gone, in a truncation or with a crash.
+    /// [`Error::OutOfRange`], and it has ended: a caller that kept the number of the last record it saw has kept
+    /// that of a record which is gone, in a truncation or with a crash.
     pub fn follow(&self, from: u64) -> Follow {
         Follow::new(&self.log, from)
     }
@@ -353,6 +353,8 @@ impl Journal {
     /// Makes everything durable, marks the end of the file, and gives the lock up, or leaves that to the last reader
     /// that still holds a view. Without room for the mark the journal is closed all the same: its records are durable,
     /// but the last of them are less protected against being taken for a torn tail if they are damaged later.
+    ///
+    /// The background thread has ended when this returns, and every follower and waiting reader was woken.
     ///
     /// # Errors
     /// As [`sync`](Self::sync). This is the one call that can lose staged records: those above

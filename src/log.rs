@@ -95,8 +95,8 @@ impl Log {
         Locked::new(self.writer.lock(), &self.watch)
     }
 
-    /// Takes the append lock, unless that could mean to wait for a sync: whoever then waits for something, and has
-    /// registered, is woken once it could not any more.
+    /// Takes the append lock, unless that could mean to wait for a sync: a waiter that has registered is then
+    /// woken once it could not any more.
     pub(crate) fn lock_shortly(&self) -> Option<Locked<'_>> {
         self.long_holds.enter(|| self.lock())
     }

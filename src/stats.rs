@@ -35,7 +35,7 @@ pub struct Stats {
     /// Memory of the index in bytes.
     pub index_bytes: u64,
     /// Failures of the background thread: of a sync of `SyncPolicy::Interval`, which it tries again at its next turn, or
-    /// of a flush that was left to it, which those who wait for it try again.
+    /// of a flush that was left to it, which the waiters for it try again.
     pub background_failures: u64,
     /// The last of them in words.
     pub last_background_failure: Option<String>,

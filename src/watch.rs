@@ -1,4 +1,4 @@
-//! Who waits, and what wakes them: the events, and what the writer owes to those who wait. No I/O in here.
+//! The waiters of a journal: what they wait at, what they have asked for, and how they are woken. No I/O in here.
 //!
 //! A waiter registers at an event first and then, under the append lock, looks again and says in [`Asked`] what it waits
 //! for. The writer reads that when it gives the lock up, so whatever it does comes either before the look or after the
@@ -65,11 +65,11 @@ pub(crate) enum News {
     All,
 }
 
-/// One for those who wait for commits.
+/// One waiter for commits.
 const ONE: u32 = 1;
-/// All of those.
+/// All waiters for commits.
 const COMMITTED: u32 = 2;
-/// All who wait for the disk.
+/// All waiters for the disk.
 const DURABLE: u32 = 4;
 
 impl News {
@@ -127,7 +127,7 @@ impl Watch {
         }
     }
 
-    /// Wakes those who wait for what happened: now, or, if this thread has the sync slot, when it has given it up. The
+    /// Wakes the waiters of what happened: now, or, if this thread has the sync slot, when it has given it up. The
     /// caller does not hold the append lock.
     #[cold]
     pub(crate) fn wake(&self, news: News) {
@@ -153,7 +153,7 @@ impl Watch {
         }
     }
 
-    /// Calls those that were left by those who woke them.
+    /// Calls the waiters that wakes for all have left.
     pub(crate) fn wake_due(&self) {
         self.committed.wake_due();
         self.durable.wake_due();
@@ -174,10 +174,10 @@ impl Watch {
         self.slot_of.store(0, Ordering::Relaxed);
     }
 
-    /// Wakes those whom this thread owed it, or another that has taken the slot since.
+    /// Wakes the waiters that this thread owed it to, or another thread that has taken the slot since.
     pub(crate) fn slot_is_free(&self) {
         if self.owed.load(Ordering::Relaxed) != 0 {
-            // Acquired: who registered before what is owed for is seen by the wake.
+            // Acquired: the wake sees each waiter that registered before what is owed for happened.
             self.wake_now(self.owed.swap(0, Ordering::AcqRel));
         }
     }
@@ -208,5 +208,33 @@ mod tests {
         let mut asked = Asked::Append;
         assert_eq!(asked.news(true, true), News::Committed);
         assert_eq!(asked, Asked::Nothing);
+    }
+
+    #[cfg(feature = "async")]
+    #[test]
+    fn without_a_thread_the_caller_wakes_all() {
+        use crate::sync::Arc;
+        use std::task::{Context, Wake, Waker};
+
+        struct Count(AtomicUsize);
+
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        // It belongs to no journal, so it has no thread.
+        let (watch, count) = (Watch::default(), Arc::new(Count(AtomicUsize::new(0))));
+        let waker = Waker::from(Arc::clone(&count));
+        let events = [Until::Committed, Until::Durable].map(|until| watch.event(until));
+        let mut listeners: Vec<_> =
+            events.iter().flat_map(|event| [(); 50].map(|()| event.listen())).collect();
+        for listener in &mut listeners {
+            assert!(listener.poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!(watch.background.request(Work::WAKES), Answer::NoThread);
+        watch.wake(News::All);
+        assert_eq!(count.0.load(Ordering::Relaxed), 100);
     }
 }

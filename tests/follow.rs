@@ -621,7 +621,7 @@ fn poll_with<F: Future + ?Sized>(
 fn a_waker_may_call_the_journal() {
     type Call = fn(&Journal);
     let acts: [Call; 7] = [
-        |journal| drop(journal.append(b"more").unwrap()),
+        |journal| assert!(journal.append(b"more").unwrap() > 0),
         |journal| journal.flush().unwrap(),
         |journal| journal.sync().unwrap(),
         |journal| journal.truncate_back(0).unwrap(),
@@ -629,8 +629,8 @@ fn a_waker_may_call_the_journal() {
         |journal| drop(journal.follow(1).next_before(Instant::now())),
         |journal| {
             let (mut follow, mut reader) = (journal.follow(1), journal.reader());
-            drop(poll_with(pin!(follow.next_async()), &Arc::new(Woken::default())));
-            drop(poll_with(pin!(reader.wait_for_async(9)), &Arc::new(Woken::default())));
+            let _ = poll_with(pin!(follow.next_async()), &Arc::new(Woken::default()));
+            let _ = poll_with(pin!(reader.wait_for_async(9)), &Arc::new(Woken::default()));
         },
     ];
     let happens: [Call; 4] = [
@@ -680,7 +680,7 @@ fn a_waker_may_drop_its_task() {
         assert!(!poll_with(task.lock().unwrap().as_mut().unwrap().as_mut(), &waker));
     }
     let mut next = pin!(other.next_async());
-    let mut next = ByHand::new(next.as_mut());
+    let next = ByHand::new(next.as_mut());
     append(&journal, 1..=1);
     assert!(first.lock().unwrap().is_none());
     assert_eq!(next.woken(), 1, "the flush is left to the next");

@@ -6,8 +6,8 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `watch.rs` and
-//! `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
+//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `event.rs`,
+//! `holds.rs`, `background.rs`, `watch.rs` and `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
 //! that of the mapped file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for
 //! those who wait.
 //!
