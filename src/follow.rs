@@ -166,9 +166,12 @@ impl Follow {
     ///
     /// Wakers are called without any lock of the journal, so that they may do anything, this journal's own calls
     /// included. The thread that commits calls up to 16 and leaves the rest to the background thread, and to those that
-    /// are polled. A waker that blocks blocks the thread that calls it, which can be one that appends, and
-    /// [`close`](crate::Journal::close), which waits for the background thread; it keeps no other waiter from being
-    /// called for long. A waker's panic is caught. With the feature `async`.
+    /// are polled, so a waker that blocks does not keep the others from being called. It does block the thread that calls
+    /// it, which can be one that appends, and [`close`](crate::Journal::close), which waits for the background thread. A
+    /// waker's panic is caught.
+    ///
+    /// The first append after a while wakes one waiter, which commits for all: a task that was woken and is neither
+    /// polled nor dropped leaves what is appended to the next flush, sync or full buffer. With the feature `async`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -201,7 +204,7 @@ impl Follow {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<RecordRef>> {
-        let patience = if deadline.is_none() { Patience::ForSyncs } else { Patience::ForWrites };
+        let patience = Patience::until(deadline);
         loop {
             if let Some(record) = self.get(patience)? {
                 return Ok(Some(record));

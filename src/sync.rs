@@ -9,6 +9,7 @@ pub(crate) use std::thread::{JoinHandle, yield_now};
 pub(crate) use arc_swap::{ArcSwap, Guard};
 pub(crate) use crossbeam_utils::CachePadded;
 
+use std::cell::Cell;
 pub(crate) use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Condvar {
 /// A number that no other living thread has, and never 0.
 #[inline]
 pub(crate) fn thread_number() -> usize {
-    thread_local!(static HERE: u8 = const { 0 });
+    thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
@@ -72,4 +73,20 @@ pub(crate) fn thread_number() -> usize {
 /// If the system has none.
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_have_numbers_of_their_own() {
+        let here = thread_number();
+        let other = std::thread::scope(|scope| {
+            let other = scope.spawn(|| (thread_number(), thread_number()));
+            other.join().unwrap()
+        });
+        assert_eq!(other.0, other.1);
+        assert!(here != 0 && here == thread_number() && here != other.0);
+    }
 }

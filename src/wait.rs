@@ -77,7 +77,7 @@ impl Waiter {
     /// # Errors
     /// As `look`.
     pub(crate) fn wait(&mut self, n: u64, deadline: Option<Instant>) -> Result<bool> {
-        let patience = if deadline.is_none() { Patience::ForSyncs } else { Patience::ForWrites };
+        let patience = Patience::until(deadline);
         while self.look(n, patience)?.is_none() {
             let event = self.log.watch.event(self.until);
             let asked = || self.log.ask(n, self.until, &self.generation, patience);

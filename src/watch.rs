@@ -50,6 +50,13 @@ pub(crate) enum Patience {
     ForWrites,
 }
 
+impl Patience {
+    /// That of a caller which waits until `deadline`: a sync could overshoot it.
+    pub(crate) fn until(deadline: Option<std::time::Instant>) -> Self {
+        if deadline.is_none() { Self::ForSyncs } else { Self::ForWrites }
+    }
+}
+
 /// What happened that someone waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
