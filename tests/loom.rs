@@ -40,13 +40,24 @@
 //! | `commit.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
 //! | `commit.rs`: durable or settled looked at before dropped; a drop without its generation | `a_truncation_and_a_failed_write_are_told_apart` |
 //! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
-//! | `watch.rs`: nobody rung when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
+//! | `watch.rs`: nobody woken when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
 //! | `wait.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |
 //! | `wait.rs`: whether the journal is closed looked at after its view | `the_end_is_told_…` |
 //! | `wait.rs`, `generation.rs`: a cut not noted, or the new generation not taken over | `a_cut_is_told_…` |
 //! | the log: an `ask` that overlooks what is staged, committed, cut, closed or not durable | one or more of `following` each |
-//! | the log: a sync, a cut or a close that rings nobody | `who_waits_for_the_disk_…`; `a_cut_wakes_…`; `the_end_is_told_…` |
-//! | the event: registered after the look; the wake of one that went away lost | most of `following`; `two_who_wait_…` |
+//! | the log: a sync, a cut or a close that wakes nobody | `who_waits_for_the_disk_…`; `a_cut_wakes_…`; `the_end_is_told_…` |
+//! | `event.rs`: registered after the look; asleep, or pending, without a look at what was called meanwhile | most of `events` and `following` |
+//! | `event.rs`: the wake of one that went away lost; a wake for one that wakes none | `a_wake_for_one_…`, `two_who_wait_…` and others |
+//! | `event.rs`: a wake for all that does not mark those it does not call, or does not tell that there are any | `a_wake_for_all_…`, `the_background_thread_wakes_…` |
+//! | `watch.rs`: what a wake for all has left is given to nobody | `the_background_thread_wakes_…` |
+//! | `watch.rs`: the same after the background thread has ended; requests to it accepted then | `the_end_beside_…` |
+//! | `watch.rs`: what the holder of the slot owes not paid; noted or taken relaxed | `what_the_holder_…` |
+//! | `watch.rs`, `commit.rs`: woken with the slot held; who has it not noted, or cleared after it is free | `a_waker_is_called_…` |
+//! | `background.rs`: a request not kept, or done for another; the thread not woken for it, or for its end | `the_background_thread_wakes_…`, `a_task_gets_…` and others |
+//! | the log: who ends the background thread does not wake what it has left | `those_who_are_left_…` |
+//! | the log: a flush that must not wait for a sync left to nobody, or without asking for its commit; its failure wakes nobody | `a_task_gets_…`, `a_task_hears_…` |
+//! | `holds.rs`: one that stays away not noted, or not woken | `a_task_that_stays_away_…` |
+//! | `holds.rs`: a long hold that does not wait for those who enter, or is not told of them; one that enters all the same | `nobody_enters_…` |
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 

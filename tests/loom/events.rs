@@ -69,25 +69,30 @@ fn a_wake_for_one_beside_one_that_goes_away_is_not_lost() {
     });
 }
 
-/// The first that is woken is a task whose executor never polls it again, so it does not help.
+/// A task that waits first, so that it is called first, and that no executor ever polls again, so that it does not help.
+/// Beside it a thread waits.
+fn beside_a_stalled_task(log: &Arc<Log>, during: impl FnOnce()) {
+    let mut stalled = log.watch.event(Until::Durable).listen();
+    assert!(stalled.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let done = Arc::new(AtomicBool::new(false));
+    let (waits, told) = (Arc::clone(log), Arc::clone(&done));
+    let thread = thread::spawn(move || {
+        let event = waits.watch.event(Until::Durable);
+        event.wait_while(|| !told.load(Ordering::Relaxed), None);
+    });
+    done.store(true, Ordering::Relaxed);
+    log.watch.wake(News::Durable);
+    during();
+    thread.join().unwrap();
+}
+
+/// The second time it may be asleep.
 #[test]
 fn the_background_thread_wakes_those_that_the_writer_has_left() {
     model(2, || {
         let log = Log::new();
-        let waits = Arc::clone(&log);
-        let event = log.watch.event(Until::Durable);
-        let mut stalled = event.listen();
-        assert!(stalled.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        let done = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&done);
-        let thread = thread::spawn(move || {
-            let event = waits.watch.event(Until::Durable);
-            event.wait_while(|| !told.load(Ordering::Relaxed), None);
-        });
-        done.store(true, Ordering::Relaxed);
-        log.watch.wake(News::Durable);
-        thread.join().unwrap();
-        drop(stalled);
+        beside_a_stalled_task(&log, || ());
+        beside_a_stalled_task(&log, || ());
         log.stop_background();
     });
 }
@@ -96,21 +101,7 @@ fn the_background_thread_wakes_those_that_the_writer_has_left() {
 fn those_who_are_left_when_the_background_thread_ends_are_woken_by_who_ends_it() {
     model(2, || {
         let log = Log::new();
-        let waits = Arc::clone(&log);
-        let event = log.watch.event(Until::Durable);
-        let mut stalled = event.listen();
-        assert!(stalled.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        let done = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&done);
-        let thread = thread::spawn(move || {
-            let event = waits.watch.event(Until::Durable);
-            event.wait_while(|| !told.load(Ordering::Relaxed), None);
-        });
-        done.store(true, Ordering::Relaxed);
-        log.watch.wake(News::Durable);
-        log.stop_background();
-        thread.join().unwrap();
-        drop(stalled);
+        beside_a_stalled_task(&log, || log.stop_background());
     });
 }
 
