@@ -17,7 +17,6 @@ use crate::sync::{Arc, Guard};
 use crate::view::{Extent, View};
 use crate::write::Log;
 use crate::write::batch::{Batch, Borrowed};
-use crate::write::interval::Ticker;
 use crate::write::stats::Stats;
 use crate::write::writer::{Records, Start};
 
@@ -49,7 +48,6 @@ const SMALLEST_BUFFER: usize = 4096;
 /// ```
 pub struct Journal {
     log: Arc<Log>,
-    ticker: Option<Ticker>,
     report: RecoveryReport,
     delete_on_close: bool,
     finished: bool,
@@ -80,20 +78,13 @@ impl Options {
             staging_len: self.buffer_size.max(SMALLEST_BUFFER),
         };
         let log = Arc::new(Log::new(start, self)?);
-        let ticker = match self.sync_policy {
-            SyncPolicy::Interval(every) => {
-                Some(Ticker::start(&log, every).map_err(|e| log.file.error("start the sync thread of", e))?)
-            }
-            SyncPolicy::Always | SyncPolicy::OnDemand => None,
-        };
+        let background = &log.watch.background;
+        background.belongs_to(&log);
+        if let SyncPolicy::Interval(every) = self.sync_policy {
+            background.sync_every(every).map_err(|e| log.file.error("start the background thread of", e))?;
+        }
         unwanted.keep();
-        Ok(Journal {
-            log,
-            ticker,
-            report: recovered.report,
-            delete_on_close: self.delete_on_close,
-            finished: false,
-        })
+        Ok(Journal { log, report: recovered.report, delete_on_close: self.delete_on_close, finished: false })
     }
 }
 
@@ -284,7 +275,11 @@ impl Journal {
     }
 
     /// The records from index `from` on, those to come included: an iterator that waits for the next one. It begins at the
-    /// first record if `from` is before that, and waits for `from` if that is yet to come.
+    /// first record if `from` is before that, and waits for the next append if `from` is `last_index() + 1`.
+    ///
+    /// Beyond that there is no telling which record would have index `from`, so the first that the follower delivers is
+    /// [`Error::OutOfRange`], and it has ended: a caller that kept the number of the last record it saw has kept
+    /// that of a record which is gone, in a truncation or with a crash.
     pub fn follow(&self, from: u64) -> Follow {
         Follow::new(&self.log, from)
     }
@@ -402,6 +397,8 @@ impl Journal {
     /// it is dropped, whether or not it holds a view; a `Follow` only until its end was told. Without room for the mark the journal is closed all the same: its records are durable,
     /// but the last of them are less protected against being taken for a torn tail if they are damaged later.
     ///
+    /// The background thread has ended when this returns, and every follower and waiting reader was woken.
+    ///
     /// # Errors
     /// As [`sync`](Self::sync). This is the one call that can lose staged records: those above
     /// [`committed_index`](Self::committed_index) are gone with the journal if they cannot be written.
@@ -411,13 +408,9 @@ impl Journal {
 
     fn finish(&mut self) -> Result<()> {
         self.finished = true;
-        let ticker = self.ticker.take();
-        if let Err(error) = self.log.file.check_process() {
-            // The thread was not forked with this one, so there is none to wait for.
-            std::mem::forget(ticker);
-            return Err(error);
-        }
-        drop(ticker);
+        // The thread was not forked with this one, so a child has none to wait for.
+        self.log.file.check_process()?;
+        self.log.stop_background();
         let result = match self.delete_on_close {
             true => self.log.file.unlink(),
             false => self.log.close(),
@@ -450,7 +443,7 @@ impl fmt::Debug for Journal {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::write::notify::Until;
+    use crate::notify::{Patience, Until};
 
     /// What makes a wait pointless can come between the look and the question, so both see it.
     #[test]
@@ -459,7 +452,7 @@ mod tests {
         let mut options = Options::new();
         let journal = options.sync_policy(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
         let generation = || Arc::clone(journal.log.publisher.load().generation());
-        let waits = |n, until| journal.log.ask(n, until, &generation());
+        let waits = |n, until| journal.log.ask(n, until, &generation(), Patience::ForSyncs);
         assert!(waits(1, Until::Committed) && waits(1, Until::Durable));
         journal.append(b"staged").unwrap();
         assert!(!waits(1, Until::Committed), "somebody has to flush");
@@ -473,7 +466,7 @@ mod tests {
         let before = generation();
         journal.truncate_back(0).unwrap();
         for until in [Until::Committed, Until::Durable] {
-            assert!(!journal.log.ask(1, until, &before), "it is to be told of the cut");
+            assert!(!journal.log.ask(1, until, &before, Patience::ForSyncs), "it is to be told of the cut");
             assert!(waits(1, until));
         }
         journal.log.set_closed();

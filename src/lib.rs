@@ -114,6 +114,7 @@ mod group_commit;
 mod index;
 mod inspect;
 mod journal;
+mod notify;
 mod options;
 mod read;
 mod recover;

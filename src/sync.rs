@@ -2,18 +2,17 @@
 //! its atomics, locks and cells from this one. When the models are built, `tests/loom/sync.rs` takes its place with
 //! the same names and loom's primitives, so that what loom explores is the code that ships.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-pub(crate) use std::sync::{Arc, OnceLock};
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Arc, OnceLock, Weak};
+pub(crate) use std::thread::{JoinHandle, yield_now};
 
 pub(crate) use arc_swap::{ArcSwap, Guard};
 pub(crate) use crossbeam_utils::CachePadded;
 
-use event_listener::{Listener, listener};
-
+use std::cell::Cell;
 pub(crate) use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A mutex that ignores lock poisoning: no code of this crate panics while it holds one, and a caller's panic
 /// elsewhere must not turn into a second one here.
@@ -61,58 +60,33 @@ impl Condvar {
     }
 }
 
-/// What threads and tasks wait at. Who registers is woken by whatever comes after; nothing is allocated for it. A wake
-/// that was meant for one who went away before it came back goes to the next.
-#[derive(Debug)]
-pub(crate) struct Event(event_listener::Event);
-
-impl Default for Event {
-    fn default() -> Self {
-        let event = event_listener::Event::new();
-        // The memory that it needs is taken now, not by the first that rings.
-        event.notify(0);
-        Self(event)
-    }
+/// A number that no other living thread has, and never 0.
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
-/// How waiting at an [`Event`] ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// There was no need to wait, or no longer.
-    Over,
-    /// The deadline passed, and no wake was spent on this waiter.
-    TimedOut,
+/// Starts a thread.
+///
+/// # Errors
+/// If the system has none.
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
-impl Event {
-    /// Wakes one of those who wait that was not woken yet.
-    pub(crate) fn wake_one(&self) {
-        self.0.notify_additional(1);
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Wakes all who wait.
-    pub(crate) fn wake_all(&self) {
-        self.0.notify(usize::MAX);
-    }
-
-    /// Registers, then asks `still`, and if that says so waits to be woken, until `deadline` at most.
-    pub(crate) fn wait_while(&self, still: impl FnOnce() -> bool, deadline: Option<Instant>) -> Wait {
-        listener!(self.0 => listener);
-        match deadline {
-            _ if !still() => {}
-            None => listener.wait(),
-            Some(deadline) if listener.wait_deadline(deadline).is_none() => return Wait::TimedOut,
-            Some(_) => {}
-        }
-        Wait::Over
-    }
-
-    /// The same for a task, which may be dropped while it waits.
-    #[cfg(feature = "async")]
-    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) {
-        listener!(self.0 => listener);
-        if still() {
-            listener.await;
-        }
+    #[test]
+    fn threads_have_numbers_of_their_own() {
+        let here = thread_number();
+        let other = std::thread::scope(|scope| {
+            let other = scope.spawn(|| (thread_number(), thread_number()));
+            other.join().unwrap()
+        });
+        assert_eq!(other.0, other.1);
+        assert!(here != 0 && here == thread_number() && here != other.0);
     }
 }

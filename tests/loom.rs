@@ -6,8 +6,8 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `watch.rs` and
-//! `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
+//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `event.rs`,
+//! `holds.rs`, `background.rs`, `watch.rs` and `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
 //! that of the mapped file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for
 //! those who wait.
 //!
@@ -45,13 +45,24 @@
 //! | the log: readers see the shorter journal before durable is lowered; appended raised after committed | both of `order` |
 //! | the log: a cut that leaves what waiters have asked for as it was | `a_cut_of_what_is_staged_leaves_nobody_asleep` |
 //! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
-//! | `watch.rs`: nobody rung when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
+//! | `watch.rs`: nobody woken when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
 //! | `wait.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |
 //! | `wait.rs`: whether the journal is closed looked at after its view | `the_end_is_told_…` |
 //! | `wait.rs`, `generation.rs`: a cut not noted, or the new generation not taken over | `a_cut_is_told_…` |
 //! | the log: an `ask` that overlooks what is staged, committed, cut, closed or not durable | one or more of `following` each |
-//! | the log: a sync, a cut or a close that rings nobody | `who_waits_for_the_disk_…`; `a_cut_wakes_…`; `the_end_is_told_…` |
-//! | the event: registered after the look; the wake of one that went away lost | most of `following`; `two_who_wait_…` |
+//! | the log: a sync, a cut or a close that wakes nobody | `who_waits_for_the_disk_…`; `a_cut_wakes_…`; `the_end_is_told_…` |
+//! | `event.rs`: registered after the look; asleep, or pending, without a look at what was called meanwhile | most of `events` and `following` |
+//! | `event.rs`: the wake of one that went away lost; a wake for one that wakes none | `a_wake_for_one_…`, `two_who_wait_…` and others |
+//! | `event.rs`: a wake for all that does not mark those it does not call, or does not tell that there are any | `a_wake_for_all_…`, `the_background_thread_wakes_…` |
+//! | `watch.rs`: what a wake for all has left is given to nobody | `the_background_thread_wakes_…` |
+//! | `watch.rs`: the same after the background thread has ended; requests to it accepted then | `the_end_beside_…` |
+//! | `watch.rs`: what the holder of the slot owes not paid; noted or taken relaxed | `what_the_holder_…` |
+//! | `watch.rs`, `commit.rs`: woken with the slot held; who has it not noted, or cleared after it is free | `a_waker_is_called_…` |
+//! | `background.rs`: a request not kept, or done for another; the thread not woken for it, or for its end | `the_background_thread_wakes_…`, `a_task_gets_…` and others |
+//! | the log: who ends the background thread does not wake what it has left | `those_who_are_left_…` |
+//! | the log: a flush that must not wait for a sync left to nobody, or without asking for its commit; its failure wakes nobody | `a_task_gets_…`, `a_task_hears_…` |
+//! | `holds.rs`: one that stays away not noted, or not woken | `a_task_that_stays_away_…` |
+//! | `holds.rs`: a long hold that does not wait for those who enter, or is not told of them; one that enters all the same | `nobody_enters_…` |
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
@@ -63,6 +74,8 @@ mod format;
 mod group_commit;
 #[path = "../src/index/mod.rs"]
 mod index;
+#[path = "../src/notify/mod.rs"]
+mod notify;
 #[path = "../src/options.rs"]
 mod options;
 #[cfg(feature = "__seam")]
@@ -81,12 +94,12 @@ mod read {
 
 #[path = "."]
 mod write {
+    #[path = "../src/write/holds.rs"]
+    pub(crate) mod holds;
     #[path = "loom/log.rs"]
     mod log;
-    #[path = "../src/write/notify.rs"]
-    pub(crate) mod notify;
 
-    pub(crate) use log::Log;
+    pub(crate) use log::{Disk, Log};
 }
 
 #[path = "."]
@@ -102,6 +115,8 @@ mod sync;
 mod counts;
 #[path = "loom/durability.rs"]
 mod durability;
+#[path = "loom/events.rs"]
+mod events;
 #[path = "loom/following.rs"]
 mod following;
 #[path = "loom/journal.rs"]

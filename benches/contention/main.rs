@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --bench contention                     # two minutes
-//! cargo bench --bench contention -- --only readers   # or appenders, or followers
+//! cargo bench --bench contention -- --only readers   # or appenders, followers, tasks
 //! cargo bench --bench contention -- --test           # each once and small, to see that they work
 //! ```
 //!
@@ -16,14 +16,19 @@ mod appenders;
 mod common;
 mod followers;
 mod readers;
+mod tasks;
 
 use common::folder::Folder;
 use common::{machine, quick};
 
 type Part = (&'static str, fn(&Folder));
 
-const PARTS: [Part; 3] =
-    [("readers", readers::run), ("appenders", appenders::run), ("followers", followers::run)];
+const PARTS: [Part; 4] = [
+    ("readers", readers::run),
+    ("appenders", appenders::run),
+    ("followers", followers::run),
+    ("tasks", tasks::run),
+];
 
 fn main() -> ExitCode {
     let mut only = None;
@@ -41,7 +46,7 @@ fn main() -> ExitCode {
     }
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
     if !PARTS.iter().any(|(name, _)| wanted(name)) {
-        eprintln!("contention: --only wants readers, appenders or followers");
+        eprintln!("contention: --only wants readers, appenders, followers or tasks");
         return ExitCode::FAILURE;
     }
     let folder = Folder::new();

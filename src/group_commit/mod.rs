@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::group_commit::rounds::{Lead, Round, Turns, Wake};
+use crate::notify::Watch;
 use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, yield_now};
 
 /// A point in the journal: the last record before it, and its offset in the file.
@@ -67,6 +68,8 @@ pub(crate) struct Commit {
     /// The durable watermark again, for those who hold other locks or none.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
+    /// Knows which thread has the slot, so that it wakes nobody before that is free.
+    watch: Option<Arc<Watch>>,
 }
 
 /// The slot, held: only its holder syncs, or shrinks or rewrites the file.
@@ -76,8 +79,14 @@ pub(crate) struct Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
+        if let Some(watch) = &self.commit.watch {
+            watch.slot_given_up();
+        }
         let wake = self.commit.state.lock().turns.release();
         self.commit.wake(wake);
+        if let Some(watch) = &self.commit.watch {
+            watch.slot_is_free();
+        }
     }
 }
 
@@ -95,7 +104,22 @@ impl Commit {
             takers: Condvar::new(),
             durable_index: AtomicU64::new(durable.index),
             durable_bytes: AtomicU64::new(durable.bytes),
+            watch: None,
         }
+    }
+
+    /// Tells `watch` which thread has the slot.
+    pub(crate) fn watched_by(mut self, watch: &Arc<Watch>) -> Self {
+        self.watch = Some(Arc::clone(watch));
+        self
+    }
+
+    /// The slot, which has just been taken.
+    fn slot(&self) -> Slot<'_> {
+        if let Some(watch) = &self.watch {
+            watch.slot_taken();
+        }
+        Slot { commit: self }
     }
 
     /// The last durable record.
@@ -138,7 +162,7 @@ impl Commit {
             state = self.takers.wait(state);
             state.turns.taker_wakes();
         }
-        Slot { commit: self }
+        self.slot()
     }
 
     fn wake(&self, Wake { taker, covered, all, leader }: Wake) {
@@ -189,7 +213,7 @@ impl Commit {
                 return Turn::Done(result);
             }
             if let Some(lead) = state.turns.lead(called) {
-                return Turn::Lead(Slot { commit: self }, lead);
+                return Turn::Lead(self.slot(), lead);
             }
             let gate = state.turns.sleeps(target.generation, target.index);
             state = gate.of(&self.gates).wait(state);

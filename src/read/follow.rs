@@ -5,12 +5,12 @@ use std::iter::FusedIterator;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::notify::{Patience, Until};
 use crate::read::reader::RecordRef;
 use crate::read::waiter::Waiter;
 use crate::sync::Arc;
 use crate::view::Place;
 use crate::write::Log;
-use crate::write::notify::Until;
 
 /// The records of a journal from some index on, each as soon as it is there, for as long as the journal is open. From
 /// [`Journal::follow`](crate::Journal::follow).
@@ -50,6 +50,8 @@ use crate::write::notify::Until;
 ///   truncation that fails half way and is taken back can be told as well; the records are then delivered again.
 /// * [`Error::Io`] if records had to be handed over to the file for it, which the file refused. They stay staged, and
 ///   the next call tries again.
+/// * [`Error::OutOfRange`] first of all if it was to begin where no record can follow: more than one past the last that
+///   was appended. After that the iterator has ended.
 /// * [`Error::Closed`] or [`Error::Poisoned`] at the end, when everything that readers can see was delivered. After that
 ///   the iterator has ended.
 ///
@@ -67,12 +69,21 @@ pub struct Follow {
     waiter: Result<Waiter>,
     next: u64,
     place: Option<Place>,
+    /// It begins past the end: the first and last record when it was made.
+    beyond: Option<(u64, u64)>,
 }
 
 impl Follow {
     pub(crate) fn new(log: &Arc<Log>, from: u64) -> Self {
-        let first = log.publisher.load().first();
-        Self { waiter: Ok(Waiter::new(log)), next: from.max(first), place: None }
+        let waiter = Waiter::new(log);
+        let (first, failed) = {
+            let view = log.publisher.load();
+            (view.first(), view.failure().is_some())
+        };
+        let last = log.appended();
+        // After a failure that is what there is to tell: it has taken records away.
+        let beyond = (from > last.saturating_add(1) && !failed).then_some((first, last));
+        Self { waiter: Ok(waiter), next: from.max(first), place: None, beyond }
     }
 
     /// Delivers records only once they are durable. It waits for that and does not bring it about: under
@@ -101,14 +112,24 @@ impl Follow {
         self.next
     }
 
-    /// The next record if it is there, without waiting for it.
+    /// The next record if it is there, without waiting for it. What is appended is committed, unless that would mean to
+    /// wait for a sync: then it is left to the journal's background thread, and this returns what there is.
     ///
     /// # Errors
     /// What the follower [tells](Self#what-it-tells); at the end the same error each time.
     pub fn try_next(&mut self) -> Result<Option<RecordRef>> {
+        self.get(Patience::ForWrites)
+    }
+
+    fn get(&mut self, patience: Patience) -> Result<Option<RecordRef>> {
+        if let Some((first, last)) = self.beyond.take() {
+            let end = Error::OutOfRange { index: self.next, first, last };
+            self.waiter = Err(end.again());
+            return Err(end);
+        }
         loop {
             let next = self.next;
-            let looked = self.waiter()?.look(next);
+            let looked = self.waiter()?.look(next, patience);
             let Some((view, last)) = looked.inspect_err(|error| self.tell(error))? else { return Ok(None) };
             if self.next < view.first() {
                 self.next = view.first();
@@ -124,7 +145,8 @@ impl Follow {
         }
     }
 
-    /// The next record, waiting for it until `deadline`; `None` if it is not there by then.
+    /// The next record, waiting for it until `deadline`; `None` if it is not there by then. No sync is waited for beyond
+    /// that, as with [`try_next`](Self::try_next).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -144,8 +166,17 @@ impl Follow {
     /// The next record, in async code: what the iterator does, without blocking a thread while it waits. The future can
     /// be dropped at any time, and no record is lost with it. Any executor will do.
     ///
-    /// Handing over to the file what is appended, if that is what it takes, is done in place, as the append of a full
-    /// buffer would. With the feature `async`.
+    /// A poll waits for no sync. Handing over to the file what is appended, if that is what it takes, is done in place, as
+    /// the append of a full buffer would, or by the journal's background thread, if it has to wait for a sync.
+    ///
+    /// Wakers are called without any lock of the journal, so that they may do anything, this journal's own calls
+    /// included. The thread that commits calls up to 16 and leaves the rest to the background thread, and to those that
+    /// are polled, so a waker that blocks does not keep the others from being called. It does block the thread that calls
+    /// it, which can be one that appends, and [`close`](crate::Journal::close), which waits for the background thread. A
+    /// waker's panic is caught.
+    ///
+    /// The first append after a while wakes one waiter, which commits for all: a task that was woken and is neither
+    /// polled nor dropped leaves what is appended to the next flush, sync or full buffer. With the feature `async`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -180,8 +211,9 @@ impl Follow {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<RecordRef>> {
+        let patience = Patience::until(deadline);
         loop {
-            if let Some(record) = self.try_next()? {
+            if let Some(record) = self.get(patience)? {
                 return Ok(Some(record));
             }
             let next = self.next;

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::notify::Patience;
 use crate::read::waiter::Waiter;
 use crate::sync::{Arc, Guard};
 use crate::view::publish::Subscriber;
@@ -120,6 +121,10 @@ impl Reader {
     /// nothing is held meanwhile: the view is [released](Self::release). What is appended but not committed is
     /// committed, if it takes that.
     ///
+    /// With a timeout it waits for no sync: if one has to go before the record can be committed, that is left to the
+    /// journal's background thread, and the answer can be `false` though the record was appended before. So a timeout of
+    /// 0 only asks.
+    ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let journal = wally::Options::new().sync_policy(wally::SyncPolicy::OnDemand).open(dir.path().join("events.wally"))?;
@@ -140,11 +145,11 @@ impl Reader {
     /// * [`Error::OutOfRange`] if it was removed from the front, and for 0.
     /// * [`Error::Io`] if what is appended could not be committed.
     pub fn wait_for(&mut self, n: u64, timeout: impl Into<Option<Duration>>) -> Result<bool> {
-        if self.is_there(n)? {
-            return Ok(true);
-        }
         // A time too far away to be told is never.
         let deadline = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
+        if self.is_there(n, Patience::until(deadline))? {
+            return Ok(true);
+        }
         self.waiter.wait(n, deadline)
     }
 
@@ -165,16 +170,16 @@ impl Reader {
     /// As `wait_for`.
     #[cfg(feature = "async")]
     pub async fn wait_for_async(&mut self, n: u64) -> Result<()> {
-        match self.is_there(n)? {
+        match self.is_there(n, Patience::ForWrites)? {
             true => Ok(()),
             false => self.waiter.wait_async(n).await,
         }
     }
 
     /// Whether record `n` is there without waiting. Else the view is let go of.
-    fn is_there(&mut self, n: u64) -> Result<bool> {
+    fn is_there(&mut self, n: u64, patience: Patience) -> Result<bool> {
         self.release();
-        let found = self.waiter.look(n)?;
+        let found = self.waiter.look(n, patience)?;
         let Some((view, last)) = found else { return Ok(false) };
         let first = view.first();
         if n < first {

@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::sync::{Arc, Guard, Wait};
+use crate::notify::event::Wait;
+use crate::notify::{Patience, Until};
+use crate::sync::{Arc, Guard};
 use crate::view::View;
 use crate::view::generation::Generation;
 use crate::write::Log;
-use crate::write::notify::Until;
 
 /// Waits for records of one journal. It holds no view meanwhile, only the generation that it was in.
 #[derive(Debug)]
@@ -29,13 +30,14 @@ impl Waiter {
     }
 
     /// A view in which record `n` is there, if it has got as far as it should, with the last record of which that can
-    /// be said. Commits what is staged if that is what it takes.
+    /// be said. Commits what is staged if that is what it takes, or leaves that to the background thread if it takes more
+    /// than `patience`.
     ///
     /// # Errors
     /// * `Truncated`, once, if the journal was cut since the generation that this was in.
     /// * `Poisoned` or `Closed` if the record will never be there.
     /// * `Io` if a flush was needed and failed.
-    pub(crate) fn look(&mut self, n: u64) -> Result<Option<(Guard<Arc<View>>, u64)>> {
+    pub(crate) fn look(&mut self, n: u64, patience: Patience) -> Result<Option<(Guard<Arc<View>>, u64)>> {
         loop {
             // Looked at first: what a close commits comes before it.
             let closed = self.log.is_closed();
@@ -57,23 +59,29 @@ impl Waiter {
             if self.until == Until::Durable || !self.log.is_staged() {
                 return Ok(None);
             }
-            if let Err(error) = self.log.flush() {
-                // This may have been the one that was woken for it: the next that waits hears of it too.
-                self.log.watch.pass_on();
-                return Err(error);
+            match self.log.flush_with(patience) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    // This may have been the one that was woken for it: the next that waits hears of it too.
+                    self.log.watch.pass_on();
+                    return Err(error);
+                }
             }
         }
     }
 
     /// Waits until [`look`](Self::look) finds record `n`, and tells so; or until `deadline`, and tells that it did not.
+    /// With a deadline no sync is waited for, which could overshoot it.
     ///
     /// # Errors
     /// As `look`.
     pub(crate) fn wait(&mut self, n: u64, deadline: Option<Instant>) -> Result<bool> {
-        while self.look(n)?.is_none() {
-            let bell = self.log.watch.bell(self.until);
-            let asked = || self.log.ask(n, self.until, &self.generation);
-            if bell.wait_while(asked, deadline) == Wait::TimedOut {
+        let patience = Patience::until(deadline);
+        while self.look(n, patience)?.is_none() {
+            let event = self.log.watch.event(self.until);
+            let asked = || self.log.ask(n, self.until, &self.generation, patience);
+            if event.wait_while(asked, deadline) == Wait::TimedOut {
                 return Ok(false);
             }
         }
@@ -83,9 +91,10 @@ impl Waiter {
     /// The same in a task, without a deadline. The future can be dropped at any time.
     #[cfg(feature = "async")]
     pub(crate) async fn wait_async(&mut self, n: u64) -> Result<()> {
-        while self.look(n)?.is_none() {
-            let bell = self.log.watch.bell(self.until);
-            bell.wait_while_async(|| self.log.ask(n, self.until, &self.generation)).await;
+        let patience = Patience::ForWrites;
+        while self.look(n, patience)?.is_none() {
+            let event = self.log.watch.event(self.until);
+            event.wait_while_async(|| self.log.ask(n, self.until, &self.generation, patience)).await;
         }
         Ok(())
     }

@@ -1,10 +1,15 @@
-//! What the log answers to those who wait for records, and to those who only want to know whether more will come.
+//! What the log answers to those who wait for records, and to those who only want to know whether more will come; and
+//! what the background thread does for them.
 
+use crate::error::{Error, Result};
+use crate::file::end::is_no_space;
+use crate::notify::background::{Answer, Work};
+use crate::notify::{Asked, News, Patience, Until};
 use crate::options::SyncPolicy;
 use crate::sync::{Arc, Ordering};
 use crate::view::generation::Generation;
 use crate::write::Log;
-use crate::write::notify::{Asked, Until};
+use crate::write::writer::{Note, Refusal};
 
 impl Log {
     /// Whether something is staged that nobody flushes unless a reader waits for it: an append under
@@ -15,28 +20,116 @@ impl Log {
             && self.appended() > self.publisher.load().committed()
     }
 
-    /// Leaves word that someone, who has registered at the bell, waits for record `n` to get as far as `until` and was
-    /// in `generation` last. Whether to wait for the bell: else there is something to look at.
-    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>) -> bool {
-        let mut writer = self.lock();
+    /// Commits what is appended, or leaves that to the background thread, if it would take more than the caller's
+    /// patience. Returns `true` if it is done.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush); and again what a write has met that is not rolled back yet.
+    pub(crate) fn flush_with(&self, patience: Patience) -> Result<bool> {
+        if patience == Patience::ForSyncs {
+            return self.flush().map(|()| true);
+        }
+        self.file.check_process()?;
+        let Some(mut writer) = self.lock_shortly() else { return self.leave_flush() };
+        writer.check()?;
+        if let Some(error) = writer.refused() {
+            return Err(error);
+        }
+        let durable = self.commit.durable_bytes();
+        if writer.needs_slot(durable) {
+            drop(writer);
+            return self.leave_flush();
+        }
+        let error = match writer.write_staged(durable) {
+            Ok(()) => return Ok(true),
+            // Nothing was written, and what is staged stays.
+            Err(Refusal::Before(error)) => return Err(error),
+            Err(Refusal::Write(error)) => error,
+        };
+        // To take off what the write has left takes a sync. Without the room ahead the rest may then fit.
+        let may_fit = is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0;
+        writer.refuse_staged((!may_fit).then(|| error.again()), Note::RollBack { dropped: None });
+        drop(writer);
+        let flushed = self.leave_flush()?;
+        if may_fit || flushed { Ok(flushed) } else { Err(error) }
+    }
+
+    /// Leaves a flush to the background thread. Returns `true` if there is none, so that it is done already.
+    fn leave_flush(&self) -> Result<bool> {
+        match self.watch.background.request(Work::FLUSH) {
+            // The thread that closes the journal flushes it.
+            Answer::Accepted | Answer::Stopped => Ok(false),
+            Answer::NoThread => self.flush().map(|()| true),
+        }
+    }
+
+    /// The background thread's flush. If it fails, the waiters that left it look again, and are told.
+    pub(crate) fn flush_for_others(&self) {
+        if let Err(error) = self.flush() {
+            self.count_failure(&error);
+            self.watch.wake(News::Committed);
+        }
+    }
+
+    /// The background thread's sync. Returns `true` if there is to be another: what fails is tried again, since the
+    /// records are still staged.
+    pub(crate) fn sync_for_others(&self) -> bool {
+        let Err(error) = self.sync() else { return true };
+        self.count_failure(&error);
+        !matches!(error, Error::Poisoned { .. })
+    }
+
+    fn count_failure(&self, error: &Error) {
+        let mut failures = self.background.lock();
+        failures.count += 1;
+        failures.last = Some(error.to_string());
+    }
+
+    /// Says that a waiter, which has registered at the event, waits for record `n` to get as far as `until` and was in
+    /// `generation` last. Returns `true` if it has to wait: else there is something to look at.
+    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>, patience: Patience) -> bool {
+        let writer = match patience {
+            Patience::ForSyncs => Some(self.lock()),
+            Patience::ForWrites => self.lock_shortly(),
+        };
+        // The thread that holds the lock across syncs wakes all when that is over.
+        let Some(mut writer) = writer else { return true };
         // A failure begins a generation too.
         if !Arc::ptr_eq(writer.view.generation(), generation) || self.is_closed() {
             return false;
         }
         if until == Until::Durable {
-            // Not the atomic: what is acknowledged from here on rings for who has registered.
+            // Not the atomic: what is acknowledged from here on wakes each waiter that has registered.
             return self.commit.durable().index < n;
         }
-        let flushes = self.policy == SyncPolicy::Always;
-        if writer.committed.index >= n || (writer.is_staged() && !flushes) {
+        if writer.committed.index >= n {
             return false;
         }
-        writer.ask(if flushes { Asked::Commit } else { Asked::Append });
-        true
+        let flushes = self.policy == SyncPolicy::Always;
+        if !writer.is_staged() || flushes {
+            writer.ask(if flushes { Asked::Commit } else { Asked::Append });
+            return true;
+        }
+        if patience == Patience::ForSyncs || !writer.needs_slot(self.commit.durable_bytes()) {
+            return false;
+        }
+        if writer.refused().is_some() {
+            return false;
+        }
+        writer.ask(Asked::Commit);
+        drop(writer);
+        // A failure is told by the next look.
+        matches!(self.leave_flush(), Ok(false))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends the background thread; what it has not woken is woken now.
+    pub(crate) fn stop_background(&self) {
+        self.watch.background.stop();
+        self.watch.wake_due();
     }
 
     /// Tells those who read and wait that nothing more will come.
@@ -45,6 +138,6 @@ impl Log {
         let writer = self.lock();
         self.closed.store(true, Ordering::Release);
         drop(writer);
-        self.watch.ring_all();
+        self.watch.wake(News::All);
     }
 }

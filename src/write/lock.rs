@@ -2,21 +2,21 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::notify::{News, Watch};
 use crate::sync::{Arc, MutexGuard};
 use crate::view::View;
-use crate::write::notify::{News, Watch};
 use crate::write::writer::Writer;
 
-/// The writer, locked. When it is given up, those who asked for news are rung for: after the lock is free again, which
-/// they want next. After that, views that nobody holds any more are dropped: to unmap one takes milliseconds.
+/// The writer, locked. When it is given up, those who asked are woken: after the lock is free again, which they want
+/// next. After that, views that nobody holds any more are dropped: to unmap one takes milliseconds.
 pub(crate) struct Locked<'a> {
     // In this order: the fields of a struct are dropped from first to last.
     writer: MutexGuard<'a, Writer>,
-    bell: Bell<'a>,
+    wakes: Wakes<'a>,
     gone: Vec<Arc<View>>,
 }
 
-struct Bell<'a> {
+struct Wakes<'a> {
     watch: &'a Watch,
     news: News,
 }
@@ -24,7 +24,7 @@ struct Bell<'a> {
 impl<'a> Locked<'a> {
     #[inline]
     pub(crate) fn new(writer: MutexGuard<'a, Writer>, watch: &'a Watch) -> Self {
-        Self { writer, bell: Bell { watch, news: News::None }, gone: Vec::new() }
+        Self { writer, wakes: Wakes { watch, news: News::None }, gone: Vec::new() }
     }
 }
 
@@ -47,18 +47,18 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.bell.news = self.writer.news();
+        self.wakes.news = self.writer.news();
         if self.writer.retired.has_gone() {
             self.gone = self.writer.retired.take_gone();
         }
     }
 }
 
-impl Drop for Bell<'_> {
+impl Drop for Wakes<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.news != News::None {
-            self.watch.ring(self.news);
+            self.watch.wake(self.news);
         }
     }
 }

@@ -9,9 +9,8 @@
 pub(crate) mod append;
 pub(crate) mod ask;
 pub(crate) mod batch;
-pub(crate) mod interval;
+pub(crate) mod holds;
 pub(crate) mod lock;
-pub(crate) mod notify;
 pub(crate) mod preallocate;
 pub(crate) mod stats;
 pub(crate) mod truncate;
@@ -25,12 +24,13 @@ use crate::file::end::{Unmarked, is_no_space, leave_mark, mark_empty, take_off};
 use crate::file::map::Map;
 use crate::file::preserve::Copies;
 use crate::group_commit::{Commit, Dropped, Slot, Watermark};
+use crate::notify::{News, Watch};
 use crate::options::{Format, Options, SyncPolicy};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::view::View;
 use crate::view::publish::Publisher;
+use crate::write::holds::{LongHold, LongHolds};
 use crate::write::lock::Locked;
-use crate::write::notify::Watch;
 use crate::write::preallocate::{RoomAhead, largest_step};
 use crate::write::writer::{Note, Refusal, Start, Writer};
 
@@ -55,8 +55,9 @@ pub(crate) enum Rest {
 #[derive(Debug)]
 pub(crate) struct Log {
     writer: Mutex<Writer>,
+    long_holds: LongHolds,
     pub(crate) commit: Commit,
-    pub(crate) watch: Watch,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) publisher: Publisher<View>,
     pub(crate) ahead: RoomAhead,
     pub(crate) file: Arc<JournalFile>,
@@ -83,9 +84,11 @@ impl Log {
             }
             (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
         };
+        let watch = Arc::new(Watch::default());
         Ok(Self {
-            commit: Commit::new(writer.committed),
-            watch: Watch::default(),
+            long_holds: LongHolds::default(),
+            commit: Commit::new(writer.committed).watched_by(&watch),
+            watch,
             publisher: writer.publisher.clone(),
             file,
             format,
@@ -104,6 +107,17 @@ impl Log {
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_> {
         Locked::new(self.writer.lock(), &self.watch)
+    }
+
+    /// Takes the append lock, unless that could mean to wait for a sync: a waiter that has registered is then
+    /// woken once it could not any more.
+    pub(crate) fn lock_shortly(&self) -> Option<Locked<'_>> {
+        self.long_holds.enter(|| self.lock())
+    }
+
+    /// The append lock, which the caller does not hold yet, may be held across syncs as long as this lives.
+    pub(crate) fn long_hold(&self) -> LongHold<'_> {
+        LongHold::begin(&self.long_holds, &self.watch)
     }
 
     /// The last appended record.
@@ -161,7 +175,13 @@ impl Log {
         drop(writer);
         match slot {
             Some(slot) => self.settle_with(slot),
-            None => self.settle_with(&self.commit.take()),
+            None => {
+                let slot = self.commit.take();
+                let settled = self.settle_with(&slot).map(drop);
+                // What is to be woken now is woken without any lock.
+                drop(slot);
+                settled.map(|()| self.lock())
+            }
         }
     }
 
@@ -200,7 +220,11 @@ impl Log {
                 Ok(writer)
             }
             Err(Unmarked::Refused(error)) => self.refuse(writer, Some(slot), error),
-            Err(Unmarked::Failed(error)) => Err(self.poison(slot, writer, Rest::TakeOff, error)),
+            Err(Unmarked::Failed(error)) => {
+                drop(writer);
+                let _long = self.long_hold();
+                Err(self.poison(slot, self.lock(), Rest::TakeOff, error))
+            }
         }
     }
 
@@ -236,13 +260,16 @@ impl Log {
                 self.made_durable(slot, generation, committed);
                 Ok(())
             }
-            Err(error) => Err(self.poison(slot, self.lock(), Rest::TakeOff, error)),
+            Err(error) => {
+                let _long = self.long_hold();
+                Err(self.poison(slot, self.lock(), Rest::TakeOff, error))
+            }
         }
     }
 
     fn made_durable(&self, slot: &Slot<'_>, generation: u64, to: Watermark) {
         self.commit.acknowledge(slot, generation, to);
-        self.watch.durable.wake_all();
+        self.watch.wake(News::Durable);
     }
 
     /// Room ahead could not be had in full: gives back what there is, for the disk may be full. The caller has the slot.
@@ -306,6 +333,7 @@ impl Log {
         // The note keeps flushes away, so the file is not written meanwhile.
         self.ahead.give_up(slot, committed.bytes);
         let rolled_back = take_off(&self.file, self.format, committed.bytes);
+        let _long = rolled_back.is_err().then(|| self.long_hold());
         let mut writer = self.lock();
         let dropped = match writer.note.take() {
             Some(Note::RollBack { dropped }) => dropped,
@@ -364,7 +392,7 @@ impl Log {
         writer.committed = durable;
         self.commit.fail(slot, cuts, Arc::clone(&first));
         drop(writer);
-        self.watch.ring_all();
+        self.watch.wake(News::All);
         Error::Poisoned { first }
     }
 
@@ -378,6 +406,7 @@ impl Log {
             }
             other => other,
         })?;
+        let _long = self.long_hold();
         let mut writer = self.lock();
         if self.format == Format::Sealed && !writer.marked {
             writer.marked = leave_mark(&self.file, self.format, writer.committed.bytes)?;

@@ -34,7 +34,8 @@ pub struct Stats {
     pub preallocated_bytes: u64,
     /// Memory of the index in bytes.
     pub index_bytes: u64,
-    /// Failures of the background thread of `SyncPolicy::Interval`. It tries again at its next turn.
+    /// Failures of the background thread: of a sync of `SyncPolicy::Interval`, which it tries again at its next turn, or
+    /// of a flush that was left to it, which the waiters for it try again.
     pub background_failures: u64,
     /// The last of them in words.
     pub last_background_failure: Option<String>,

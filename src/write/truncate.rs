@@ -9,6 +9,7 @@ use crate::file::preserve::{Copies, Seen};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::group_commit::{Dropped, Slot, Watermark};
 use crate::index::{Index, IndexWriter};
+use crate::notify::News;
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::{Extent, View};
@@ -26,8 +27,10 @@ impl Log {
     /// Keeps the records up to `n`; 0 clears the journal.
     pub(crate) fn truncate_back(&self, n: u64) -> Result<()> {
         self.file.check_process()?;
+        let long = self.long_hold();
         let done = self.cut_back(n);
-        self.watch.ring_all();
+        drop(long);
+        self.watch.wake(News::All);
         done
     }
 

@@ -13,12 +13,12 @@ use crate::file::preserve::{Copies, Mappings};
 use crate::format::{HEADER_LEN, Header, flag, record_end};
 use crate::group_commit::{Dropped, Watermark};
 use crate::index::IndexWriter;
+use crate::notify::{Asked, News};
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::View;
 use crate::view::generation::{Generation, Generations};
 use crate::view::publish::{Publisher, Retired};
-use crate::write::notify::{Asked, News};
 
 /// Records of a batch that go out in one call.
 const GATHER: usize = 64;
@@ -92,6 +92,8 @@ pub(crate) struct Writer {
     pub(crate) failure: Option<Arc<Error>>,
     pub(crate) view: Arc<View>,
     pub(crate) generations: Generations,
+    /// What a flush has met that must not wait for the roll-back.
+    refused: Option<Error>,
     /// What those who wait for records are owed.
     asked: Asked,
     /// The committed end when the first of them asked.
@@ -146,6 +148,7 @@ impl Writer {
             publisher: Publisher::new(Arc::clone(&view)),
             view,
             generations,
+            refused: None,
             asked: Asked::Nothing,
             asked_at: committed,
             retired: Retired::new(),
@@ -461,8 +464,20 @@ impl Writer {
     /// Someone waits for a record that is not committed, and nothing is staged or someone sees to that.
     pub(crate) fn ask(&mut self, asked: Asked) {
         if self.asked == Asked::Nothing {
-            (self.asked, self.asked_at) = (asked, self.committed);
+            self.asked_at = self.committed;
         }
+        // Also if another was seen to that is gone: the one that asks now waits for what comes next.
+        self.asked = asked;
+    }
+
+    /// A write of what is staged failed, and has left what `note` says. `error` is what to tell until that is gone.
+    pub(crate) fn refuse_staged(&mut self, error: Option<Error>, note: Note) {
+        (self.refused, self.note) = (error, Some(note));
+    }
+
+    /// What that was, as long as the file still holds what it has left.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        self.refused.as_ref().filter(|_| self.rolls_back()).map(Error::again)
     }
 
     /// What happened that someone has asked for, as the append lock is given up.
@@ -498,6 +513,7 @@ impl Writer {
         self.committed = Watermark { index: last, bytes: end };
         self.staging.clear();
         self.waiting = 0;
+        self.refused = None;
         self.marked = false;
         self.flushes += 1;
     }

@@ -1,5 +1,5 @@
-//! What `src/log.rs`, `src/locked.rs` and `src/writer.rs` do for those who wait, without a file, over the writer of the
-//! models and the real `watch.rs`.
+//! What `src/log.rs`, `src/ask.rs`, `src/locked.rs` and `src/writer.rs` do for those who wait, without a file, over the
+//! writer of the models and the real `watch.rs`.
 
 use std::io;
 use std::path::Path;
@@ -7,12 +7,14 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::group_commit::{Commit, Watermark};
 use crate::journal;
+use crate::notify::background::{Answer, Work};
+use crate::notify::{Asked, News, Patience, Until, Watch};
 use crate::options::IndexMode;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::view::View;
 use crate::view::generation::Generation;
 use crate::view::publish::Publisher;
-use crate::write::notify::{Asked, Until, Watch};
+use crate::write::holds::{LongHold, LongHolds};
 
 /// What the append lock protects.
 struct Writer {
@@ -25,12 +27,26 @@ struct Writer {
 pub(crate) struct Log {
     writer: Mutex<Writer>,
     pub(crate) publisher: Publisher<View>,
-    pub(crate) watch: Watch,
+    long_holds: LongHolds,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) commit: Commit,
     appended: AtomicU64,
     closed: AtomicBool,
+    disk: Disk,
+    /// The background thread's flush has failed. Relaxed: who looks has to be woken after it by other means.
+    failed: AtomicBool,
+}
+
+/// How it takes a flush.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Disk {
+    Takes,
     /// Flushes fail.
-    full: bool,
+    Full,
+    /// A flush has to wait for a sync first.
+    Syncs,
+    /// The same, and then it fails.
+    SyncsAndIsFull,
 }
 
 impl std::fmt::Debug for Log {
@@ -41,30 +57,45 @@ impl std::fmt::Debug for Log {
 
 impl Log {
     pub(crate) fn new() -> Arc<Self> {
-        Self::on_a_disk(false)
+        Self::on_a_disk(Disk::Takes)
     }
 
-    pub(crate) fn on_a_disk(full: bool) -> Arc<Self> {
+    pub(crate) fn on_a_disk(disk: Disk) -> Arc<Self> {
         let writer = journal::Writer::new(IndexMode::Full);
         let publisher = writer.publisher.clone();
-        Arc::new(Self {
+        let watch = Arc::new(Watch::default());
+        let log = Arc::new(Self {
             writer: Mutex::new(Writer { writer, asked: Asked::Nothing, asked_at: 0, flushes: 0 }),
             publisher,
-            watch: Watch::default(),
-            commit: Commit::new(Watermark::default()),
+            long_holds: LongHolds::default(),
+            commit: Commit::new(Watermark::default()).watched_by(&watch),
+            watch,
             appended: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            full,
-        })
+            disk,
+            failed: AtomicBool::new(false),
+        });
+        log.watch.background.belongs_to(&log);
+        log
     }
 
-    /// Gives the append lock up and rings.
+    /// Ends the background thread, if there is one, as all models do where one may be started.
+    pub(crate) fn stop_background(&self) {
+        self.watch.background.stop();
+        self.watch.wake_due();
+    }
+
+    fn lock_shortly(&self) -> Option<MutexGuard<'_, Writer>> {
+        self.long_holds.enter(|| self.writer.lock())
+    }
+
+    /// Gives the append lock up and wakes.
     fn unlock(&self, mut writer: MutexGuard<'_, Writer>) {
         let (appended, committed) = writer.writer.lasts();
         let moved = committed != writer.asked_at;
         let news = writer.asked.news(appended > committed, moved);
         drop(writer);
-        self.watch.ring(news);
+        self.watch.wake(news);
     }
 
     pub(crate) fn append(&self, payload: u8) {
@@ -84,10 +115,13 @@ impl Log {
     }
 
     pub(crate) fn flush(&self) -> Result<()> {
-        let mut writer = self.writer.lock();
+        self.flush_locked(self.writer.lock())
+    }
+
+    fn flush_locked(&self, mut writer: MutexGuard<'_, Writer>) -> Result<()> {
         let (appended, committed) = writer.writer.lasts();
         if appended > committed {
-            if self.full {
+            if matches!(self.disk, Disk::Full | Disk::SyncsAndIsFull) {
                 self.unlock(writer);
                 return Err(Error::io("write", Path::new("/j"), io::Error::from_raw_os_error(28)));
             }
@@ -98,6 +132,42 @@ impl Log {
         Ok(())
     }
 
+    /// The slot is needed once: what is left to the background thread has been through it.
+    fn needs_slot(&self) -> bool {
+        matches!(self.disk, Disk::Syncs)
+            || (self.disk == Disk::SyncsAndIsFull && !self.failed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn flush_with(&self, patience: Patience) -> Result<bool> {
+        if patience == Patience::ForSyncs {
+            return self.flush().map(|()| true);
+        }
+        let Some(writer) = self.lock_shortly() else { return self.leave_flush() };
+        if self.needs_slot() {
+            self.unlock(writer);
+            return self.leave_flush();
+        }
+        self.flush_locked(writer).map(|()| true)
+    }
+
+    fn leave_flush(&self) -> Result<bool> {
+        match self.watch.background.request(Work::FLUSH) {
+            Answer::Accepted | Answer::Stopped => Ok(false),
+            Answer::NoThread => panic!("there always is one"),
+        }
+    }
+
+    pub(crate) fn flush_for_others(&self) {
+        if self.flush().is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+            self.watch.wake(News::Committed);
+        }
+    }
+
+    pub(crate) fn sync_for_others(&self) -> bool {
+        unreachable!("there is no clock")
+    }
+
     /// Flushes, and makes durable what is committed.
     pub(crate) fn sync(&self) {
         let slot = self.commit.take();
@@ -106,11 +176,12 @@ impl Log {
         let (generation, (_, index)) = (writer.writer.generation().number(), writer.writer.lasts());
         drop(writer);
         self.commit.acknowledge(&slot, generation, Watermark { index, bytes: index });
-        self.watch.durable.wake_all();
+        self.watch.wake(News::Durable);
     }
 
     /// Keeps the records up to `n`, as a truncation does, which drops what is staged after that.
     pub(crate) fn cut(&self, n: u64) {
+        let long = LongHold::begin(&self.long_holds, &self.watch);
         let slot = self.commit.take();
         let mut writer = self.writer.lock();
         let end = Watermark { index: n, bytes: n };
@@ -121,15 +192,24 @@ impl Log {
         self.commit.cut(&slot, writer.writer.generation().number(), end);
         self.unlock(writer);
         drop(slot);
-        self.watch.ring_all();
+        drop(long);
+        self.watch.wake(News::All);
+    }
+
+    /// Holds the append lock across a sync, and changes nothing.
+    pub(crate) fn hold_for_long(&self) {
+        let _long = LongHold::begin(&self.long_holds, &self.watch);
+        let writer = self.writer.lock();
+        self.unlock(writer);
     }
 
     pub(crate) fn close(&self) {
+        self.stop_background();
         self.flush().unwrap();
         let writer = self.writer.lock();
         self.closed.store(true, Ordering::Release);
         self.unlock(writer);
-        self.watch.ring_all();
+        self.watch.wake(News::All);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -140,19 +220,31 @@ impl Log {
         !self.is_closed() && self.appended.load(Ordering::Acquire) > self.publisher.load().committed()
     }
 
-    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>) -> bool {
-        let mut writer = self.writer.lock();
+    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>, patience: Patience) -> bool {
+        let writer = match patience {
+            Patience::ForSyncs => Some(self.writer.lock()),
+            Patience::ForWrites => self.lock_shortly(),
+        };
+        let Some(mut writer) = writer else { return true };
         let (appended, committed) = writer.writer.lasts();
+        let leaves = patience == Patience::ForWrites && self.needs_slot();
         let waits = Arc::ptr_eq(writer.writer.generation(), generation)
             && !self.is_closed()
             && match until {
-                Until::Committed => committed < n && appended == committed,
+                Until::Committed => committed < n && (appended == committed || leaves),
                 Until::Durable => self.commit.durable().index < n,
             };
-        if waits && until == Until::Committed && writer.asked == Asked::Nothing {
-            (writer.asked, writer.asked_at) = (Asked::Append, committed);
+        if waits && until == Until::Committed {
+            if writer.asked == Asked::Nothing {
+                writer.asked_at = committed;
+            }
+            writer.asked = if appended > committed { Asked::Commit } else { Asked::Append };
         }
+        let leaves = waits && until == Until::Committed && appended > committed;
         self.unlock(writer);
+        if leaves {
+            return matches!(self.leave_flush(), Ok(false));
+        }
         waits
     }
 

@@ -1,7 +1,6 @@
 //! Takes the place of `src/sync.rs` in the models: the same names with the same contracts, made of loom's primitives.
 //!
-//! What is modelled has no clock, no `Weak` and no SeqCst accesses, which loom would treat as AcqRel; so nothing here
-//! offers them. A stand-in of its own has each happens-before edge that the real one promises and none besides: what
+//! What is modelled has no clock and no SeqCst accesses, which loom would treat as AcqRel; so nothing here offers them. A stand-in of its own has each happens-before edge that the real one promises and none besides: what
 //! loom should not see, such as who owns memory, is kept in std's types, which order nothing between loom's threads.
 //!
 //! # arc-swap
@@ -55,6 +54,15 @@ impl Condvar {
         self.0.wait(guard).unwrap()
     }
 
+    /// There is no clock: nothing that is modelled gets here.
+    pub(crate) fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _: std::time::Duration,
+    ) -> MutexGuard<'a, T> {
+        self.wait(guard)
+    }
+
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
@@ -64,95 +72,26 @@ impl Condvar {
     }
 }
 
-/// What threads wait at, as in `src/sync.rs`. It orders nothing but a ring before the waiter's return: who rings reads the
-/// number of those who wait relaxed, so whoever is to be rung for has to be known by other means.
-#[derive(Debug, Default)]
-pub(crate) struct Event {
-    waiting: AtomicUsize,
-    listeners: Mutex<Listeners>,
-    rung: Condvar,
+/// A number that no other living thread of the model has, and never 0.
+pub(crate) fn thread_number() -> usize {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    loom::thread::current().id().hash(&mut hasher);
+    hasher.finish() as usize | 1
 }
 
-#[derive(Debug, Default)]
-struct Listeners {
-    next_id: usize,
-    list: Vec<(usize, Rung)>,
+/// A thread, as in `src/sync.rs`.
+#[derive(Debug)]
+pub(crate) struct JoinHandle<T>(loom::thread::JoinHandle<T>);
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn join(self) -> std::thread::Result<T> {
+        self.0.join()
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Rung {
-    No,
-    /// For this one, which passes it on if it goes away before it was woken.
-    One,
-    All,
-}
-
-/// How waiting ended, as in `src/sync.rs`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Wait {
-    Over,
-    TimedOut,
-}
-
-impl Event {
-    pub(crate) fn wake_one(&self) {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            Self::ring_next(&mut self.listeners.lock());
-            self.rung.notify_all();
-        }
-    }
-
-    pub(crate) fn wake_all(&self) {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            let mut listeners = self.listeners.lock();
-            listeners.list.iter_mut().filter(|each| each.1 == Rung::No).for_each(|each| each.1 = Rung::All);
-            drop(listeners);
-            self.rung.notify_all();
-        }
-    }
-
-    fn ring_next(listeners: &mut Listeners) {
-        if let Some(next) = listeners.list.iter_mut().find(|each| each.1 == Rung::No) {
-            next.1 = Rung::One;
-        }
-    }
-
-    /// A task that is polled once: the models have threads only.
-    #[cfg(feature = "async")]
-    pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) {
-        self.wait_while(still, None);
-    }
-
-    /// A deadline has always passed.
-    pub(crate) fn wait_while(
-        &self,
-        still: impl FnOnce() -> bool,
-        deadline: Option<std::time::Instant>,
-    ) -> Wait {
-        let mut listeners = self.listeners.lock();
-        let id = listeners.next_id;
-        listeners.next_id += 1;
-        listeners.list.push((id, Rung::No));
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        drop(listeners);
-        let waits = still();
-        let mut listeners = self.listeners.lock();
-        loop {
-            let at = listeners.list.iter().position(|each| each.0 == id).unwrap();
-            let rung = listeners.list[at].1;
-            if waits && rung == Rung::No && deadline.is_none() {
-                listeners = self.rung.wait(listeners);
-                continue;
-            }
-            listeners.list.remove(at);
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            if !waits && rung == Rung::One {
-                Self::ring_next(&mut listeners);
-                self.rung.notify_all();
-            }
-            return if waits && rung == Rung::No { Wait::TimedOut } else { Wait::Over };
-        }
-    }
+pub(crate) fn spawn(_: &str, work: impl FnOnce() + 'static) -> std::io::Result<JoinHandle<()>> {
+    Ok(JoinHandle(loom::thread::spawn(work)))
 }
 
 /// Padding is nothing that a model sees.
@@ -179,6 +118,12 @@ impl<T> Deref for CachePadded<T> {
 pub(crate) struct OnceLock<T> {
     set: AtomicBool,
     value: std::sync::OnceLock<T>,
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<T> OnceLock<T> {
@@ -253,6 +198,27 @@ impl<T> Arc<T> {
     /// The same with or without a count, which changes hands or is accounted for otherwise.
     fn alias(&self, counted: bool) -> Self {
         Self { value: std::sync::Arc::clone(&self.value), count: self.count.clone(), counted }
+    }
+}
+
+/// What does not keep its value. Only what is alive is ever asked for here.
+#[derive(Debug)]
+pub(crate) struct Weak<T> {
+    value: std::sync::Weak<T>,
+    count: Count,
+}
+
+impl<T> Weak<T> {
+    pub(crate) fn upgrade(&self) -> Option<Arc<T>> {
+        let value = self.value.upgrade()?;
+        self.count.up();
+        Some(Arc { value, count: self.count.clone(), counted: true })
+    }
+}
+
+impl<T> Arc<T> {
+    pub(crate) fn downgrade(this: &Self) -> Weak<T> {
+        Weak { value: std::sync::Arc::downgrade(&this.value), count: this.count.clone() }
     }
 }
 

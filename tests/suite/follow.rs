@@ -5,9 +5,10 @@ use crate::common;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use common::faults::{EIO, ENOSPC, Faults, Kind};
@@ -86,12 +87,10 @@ fn a_follower_begins_at_the_first_record_or_waits_for_its_own() {
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     append(&journal, 1..=2);
     assert_eq!(number(journal.follow(0).try_next()), 1);
-    let mut later = journal.follow(4);
+    let mut later = journal.follow(3);
     assert!(later.try_next().unwrap().is_none());
     append(&journal, 3..=3);
-    assert!(later.try_next().unwrap().is_none());
-    append(&journal, 4..=4);
-    assert_eq!(number(later.try_next()), 4);
+    assert_eq!(number(later.try_next()), 3);
 }
 
 #[test]
@@ -534,8 +533,6 @@ fn whoever_waits_is_woken_by_a_cut_a_failure_and_the_end() {
     type Happens = fn(&Journal, &Faults);
     let cut: Happens = |journal, _| journal.truncate_back(1).unwrap();
     let failure: Happens = |journal, faults| {
-        append(journal, 3..=3);
-        journal.flush().unwrap();
         faults.fail(EIO, |kind| *kind == Kind::Sync);
         journal.sync().unwrap_err();
     };
@@ -545,6 +542,8 @@ fn whoever_waits_is_woken_by_a_cut_a_failure_and_the_end() {
         let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
         append(&journal, 1..=2);
         journal.sync().unwrap();
+        append(&journal, 3..=3);
+        journal.flush().unwrap();
         let (mut one, mut two, mut three) =
             (journal.follow(4), journal.follow(4).durable(), journal.reader());
         let mut first = pin!(one.next_async());
@@ -654,4 +653,389 @@ fn a_follower_that_has_told_its_end_keeps_no_lock() {
 
 fn sent_future(future: impl Future + Send) {
     drop(future);
+}
+
+/// A waker that does something of its own each time.
+struct Does {
+    work: Box<dyn Fn() + Send + Sync>,
+    times: AtomicUsize,
+}
+
+impl Does {
+    fn new(work: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { work: Box::new(work), times: AtomicUsize::new(0) })
+    }
+}
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        self.times.fetch_add(1, Ordering::SeqCst);
+        (self.work)();
+    }
+}
+
+fn poll_with<F: Future + ?Sized>(
+    future: Pin<&mut F>,
+    waker: &Arc<impl Wake + Send + Sync + 'static>,
+) -> bool {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(waker)))).is_ready()
+}
+
+#[test]
+fn a_waker_may_call_the_journal() {
+    type Call = fn(&Journal);
+    let acts: [Call; 7] = [
+        |journal| assert!(journal.append(b"more").unwrap() > 0),
+        |journal| journal.flush().unwrap(),
+        |journal| journal.sync().unwrap(),
+        |journal| journal.truncate_back(0).unwrap(),
+        |journal| drop(journal.stats()),
+        |journal| drop(journal.follow(1).next_before(Instant::now())),
+        |journal| {
+            let (mut follow, mut reader) = (journal.follow(1), journal.reader());
+            let _ = poll_with(pin!(follow.next_async()), &Arc::new(Woken::default()));
+            let _ = poll_with(pin!(reader.wait_for_async(9)), &Arc::new(Woken::default()));
+        },
+    ];
+    let happens: [Call; 4] = [
+        |journal| append(journal, 3..=3),
+        |journal| {
+            append(journal, 3..=3);
+            journal.flush().unwrap();
+        },
+        |journal| {
+            append(journal, 3..=3);
+            journal.sync().unwrap();
+        },
+        |journal| journal.truncate_back(1).unwrap(),
+    ];
+    for policy in [SyncPolicy::OnDemand, SyncPolicy::Always] {
+        for act in acts {
+            for happens in happens {
+                let (_dir, path) = place_in_memory();
+                let journal = Arc::new(options(policy).open(path).unwrap());
+                append(&journal, 1..=2);
+                journal.sync().unwrap();
+                let (mut one, mut two) = (journal.follow(3), journal.follow(3).durable());
+                let (mut first, mut second) = (pin!(one.next_async()), pin!(two.next_async()));
+                let acting = Arc::clone(&journal);
+                let waker = Does::new(move || act(&acting));
+                assert!(!poll_with(first.as_mut(), &waker) && !poll_with(second.as_mut(), &waker));
+                happens(&journal);
+                assert!(waker.times.load(Ordering::SeqCst) >= 1);
+            }
+        }
+    }
+}
+
+type Task = Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>;
+
+#[test]
+fn a_waker_may_drop_its_task() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let mut other = journal.follow(1);
+    let (mut one, mut two) = (journal.follow(1), journal.follow(1).durable());
+    let first: Arc<Task> = Arc::new(Mutex::new(Some(Box::pin(async move { drop(one.next_async().await) }))));
+    let second: Arc<Task> = Arc::new(Mutex::new(Some(Box::pin(async move { drop(two.next_async().await) }))));
+    for task in [&first, &second] {
+        let of_waker = Arc::clone(task);
+        let waker = Does::new(move || drop(of_waker.lock().unwrap().take()));
+        assert!(!poll_with(task.lock().unwrap().as_mut().unwrap().as_mut(), &waker));
+    }
+    let mut next = pin!(other.next_async());
+    let next = ByHand::new(next.as_mut());
+    append(&journal, 1..=1);
+    assert!(first.lock().unwrap().is_none());
+    assert_eq!(next.woken(), 1, "the flush is left to the next");
+    journal.sync().unwrap();
+    assert!(second.lock().unwrap().is_none());
+}
+
+#[test]
+fn a_waker_may_drop_the_journal() {
+    // One that the thread wakes that commits, and one that the background thread does.
+    for at in [1, 30] {
+        let (_dir, path) = place_in_memory();
+        let journal = options(SyncPolicy::OnDemand).open(&path).unwrap();
+        append(&journal, 1..=1);
+        journal.flush().unwrap();
+        let mut follows: Vec<Follow> = (0..40).map(|_| journal.follow(2)).collect();
+        let mut futures: Vec<_> = follows.iter_mut().map(|follow| Box::pin(follow.next_async())).collect();
+        let (calls, journal) = (Calls::new(), Arc::new(Mutex::new(Some(journal))));
+        for (n, future) in futures.iter_mut().enumerate() {
+            let (calls, journal) = (Arc::clone(&calls), Arc::clone(&journal));
+            let waker = Does::new(move || {
+                if n == at {
+                    let last = journal.lock().unwrap().take();
+                    drop(last);
+                }
+                calls.note(n);
+            });
+            assert!(!poll_with(future.as_mut(), &waker));
+        }
+        append(journal.lock().unwrap().as_ref().unwrap(), 2..=2);
+        // The one that was woken flushes, and the journal is in nobody's hands meanwhile.
+        assert!(poll_with(futures[0].as_mut(), &Arc::new(Woken::default())));
+        drop(calls.wait_for(40));
+        assert!(journal.lock().unwrap().is_none());
+        drop(futures);
+        for follow in &mut follows[1..] {
+            assert_eq!(number(follow.next().transpose()), 2);
+            assert!(matches!(follow.next(), Some(Err(Error::Closed))));
+        }
+    }
+}
+
+/// Who was woken, and by which thread.
+#[derive(Default)]
+struct Calls {
+    calls: Mutex<Vec<(usize, ThreadId)>>,
+    noted: Condvar,
+}
+
+impl Calls {
+    fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn note(&self, n: usize) {
+        self.calls.lock().unwrap().push((n, std::thread::current().id()));
+        self.noted.notify_all();
+    }
+
+    /// Returns once there were so many.
+    fn wait_for(&self, count: usize) -> MutexGuard<'_, Vec<(usize, ThreadId)>> {
+        self.noted.wait_while(self.calls.lock().unwrap(), |calls| calls.len() < count).unwrap()
+    }
+
+    /// How many this thread has made, of `count`.
+    fn of_this_thread(&self, count: usize) -> usize {
+        let calls = self.wait_for(count);
+        assert_eq!(calls.len(), count);
+        calls.iter().filter(|(_, thread)| *thread == std::thread::current().id()).count()
+    }
+
+    fn waker(self: &Arc<Self>, n: usize) -> Arc<Does> {
+        let this = Arc::clone(self);
+        Does::new(move || this.note(n))
+    }
+}
+
+#[test]
+fn the_writer_wakes_few_and_nobody_is_forgotten() {
+    for (tasks, by_the_writer) in [(1, 1), (16, 16), (17, 16), (100, 16), (1000, 16)] {
+        let (_dir, path) = place_in_memory();
+        let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+        let mut follows: Vec<Follow> = (0..tasks).map(|_| journal.follow(1).durable()).collect();
+        let mut futures: Vec<_> = follows.iter_mut().map(|follow| Box::pin(follow.next_async())).collect();
+        let calls = Calls::new();
+        for (n, future) in futures.iter_mut().enumerate() {
+            assert!(!poll_with(future.as_mut(), &calls.waker(n)));
+        }
+        append(&journal, 1..=1);
+        assert_eq!(calls.wait_for(0).len(), 0);
+        journal.sync().unwrap();
+        assert_eq!(calls.of_this_thread(tasks), by_the_writer, "of {tasks}");
+        let mut woken: Vec<usize> = calls.wait_for(tasks).iter().map(|(n, _)| *n).collect();
+        woken.sort_unstable();
+        assert_eq!(woken, (0..tasks).collect::<Vec<_>>());
+        assert!(futures.iter_mut().all(|future| poll_with(future.as_mut(), &calls.waker(0))));
+    }
+}
+
+#[test]
+fn the_end_wakes_all_before_close_returns() {
+    for closes in [true, false] {
+        let (_dir, path) = place_in_memory();
+        let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+        let mut follows: Vec<Follow> =
+            (0..50).flat_map(|_| [journal.follow(1), journal.follow(1).durable()]).collect();
+        let mut futures: Vec<_> = follows.iter_mut().map(|follow| Box::pin(follow.next_async())).collect();
+        let calls = Calls::new();
+        for (n, future) in futures.iter_mut().enumerate() {
+            assert!(!poll_with(future.as_mut(), &calls.waker(n)));
+        }
+        match closes {
+            true => journal.close().unwrap(),
+            false => drop(journal),
+        }
+        assert_eq!(calls.wait_for(0).len(), 100);
+    }
+}
+
+#[test]
+fn a_waker_that_blocks_keeps_neither_appends_nor_the_others_from_going_on() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    const BLOCKS: usize = 30;
+    let mut follows: Vec<Follow> = (0..60).map(|_| journal.follow(1)).collect();
+    let mut futures: Vec<_> = follows.iter_mut().map(|follow| Box::pin(follow.next_async())).collect();
+    let (calls, gate) = (Calls::new(), Calls::new());
+    for (n, future) in futures.iter_mut().enumerate() {
+        let (calls, gate) = (Arc::clone(&calls), Arc::clone(&gate));
+        let waker = Does::new(move || {
+            calls.note(n);
+            if n == BLOCKS {
+                drop(gate.wait_for(1));
+            }
+        });
+        assert!(!poll_with(future.as_mut(), &waker));
+    }
+    append(&journal, 1..=1);
+    journal.flush().unwrap();
+    // The background thread stands still from here on.
+    drop(calls.wait_for(BLOCKS + 1));
+    append(&journal, 2..=2);
+    journal.flush().unwrap();
+    for future in &mut futures[..BLOCKS] {
+        assert!(poll_with(future.as_mut(), &calls.waker(0)));
+    }
+    assert_eq!(calls.wait_for(0).len(), 60, "those that were woken have woken the others");
+    gate.note(0);
+    journal.close().unwrap();
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_being_woken() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    let mut follows: Vec<Follow> = (0..40).map(|_| journal.follow(1)).collect();
+    let mut futures: Vec<_> = follows.iter_mut().map(|follow| Box::pin(follow.next_async())).collect();
+    let calls = Calls::new();
+    for (n, future) in futures.iter_mut().enumerate() {
+        let calls = Arc::clone(&calls);
+        let waker = Does::new(move || {
+            calls.note(n);
+            assert!(![2, 35].contains(&n), "this panic is part of the test");
+        });
+        assert!(!poll_with(future.as_mut(), &waker));
+    }
+    append(&journal, 1..=1);
+    journal.flush().unwrap();
+    drop(calls.wait_for(40));
+    append(&journal, 2..=2);
+    journal.close().unwrap();
+}
+
+/// What does not wait for records waits for no disk either.
+#[track_caller]
+fn answers_at_once(journal: &Journal, n: u64) {
+    let (mut follow, mut reader) = (journal.follow(n), journal.reader());
+    assert!(follow.try_next().unwrap().is_none());
+    assert!(follow.next_before(Instant::now()).unwrap().is_none());
+    assert!(follow.next_before(Instant::now() + Duration::from_millis(2)).unwrap().is_none());
+    assert!(!reader.wait_for(n, AT_ONCE).unwrap());
+    assert!(!reader.wait_for(n, Duration::from_millis(2)).unwrap());
+}
+
+#[test]
+fn what_does_not_wait_is_not_kept_by_a_sync_that_a_flush_needs() {
+    let (_dir, path) = place_in_memory();
+    let faults = Faults::new();
+    let journal = Arc::new(options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap());
+    append(&journal, 1..=1);
+    journal.sync().unwrap();
+    // So much without a barrier that the next flush has to be preceded by a sync.
+    assert_eq!(journal.append(&vec![1; 64 << 20]).unwrap(), 2);
+    assert_eq!(journal.committed_index(), 2);
+    append(&journal, 3..=3);
+    let (mut one, mut two) = (journal.follow(3), journal.reader());
+    faults.hold_syncs();
+    answers_at_once(&journal, 3);
+    let mut first = pin!(one.next_async());
+    let mut first = ByHand::new(first.as_mut());
+    let mut second = pin!(two.wait_for_async(3));
+    let calls = Calls::new();
+    assert!(!poll_with(second.as_mut(), &calls.waker(0)));
+    faults.wait_held();
+    answers_at_once(&journal, 3);
+    faults.release_syncs();
+    drop(calls.wait_for(1));
+    assert!(poll_with(second.as_mut(), &calls.waker(0)));
+    assert_eq!(number(first.poll().unwrap().transpose()), 3);
+    assert_eq!(journal.committed_index(), 3);
+}
+
+#[test]
+fn what_does_not_wait_is_not_kept_by_a_truncation() {
+    let (_dir, path) = place_in_memory();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    append(&journal, 1..=2);
+    journal.sync().unwrap();
+    append(&journal, 3..=3);
+    journal.flush().unwrap();
+    std::thread::scope(|scope| {
+        faults.hold_syncs();
+        let cut = scope.spawn(|| journal.truncate_back(2));
+        // It has the append lock from here on.
+        faults.wait_held();
+        answers_at_once(&journal, 4);
+        let mut follow = journal.follow(4);
+        let mut next = pin!(follow.next_async());
+        let calls = Calls::new();
+        assert!(!poll_with(next.as_mut(), &calls.waker(0)));
+        faults.release_syncs();
+        cut.join().unwrap().unwrap();
+        drop(calls.wait_for(1));
+        assert!(poll_with(next.as_mut(), &calls.waker(0)), "it is told of the cut");
+    });
+}
+
+#[test]
+fn what_does_not_wait_is_not_kept_by_a_roll_back() {
+    let (_dir, path) = place_in_memory();
+    let faults = Faults::new();
+    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    append(&journal, 1..=1);
+    let (mut follow, mut reader) = (journal.follow(1), journal.reader());
+    faults.fail(ENOSPC, writes_records);
+    faults.hold_syncs();
+    // The write is refused at once; what it left is taken off, which takes a sync, by the background thread.
+    assert!(matches!(follow.try_next(), Err(Error::Io { op: "write", .. })));
+    faults.wait_held();
+    assert!(matches!(follow.try_next(), Err(Error::Io { op: "write", .. })));
+    assert!(matches!(reader.wait_for(1, AT_ONCE), Err(Error::Io { op: "write", .. })));
+    faults.heal();
+    faults.release_syncs();
+    assert_eq!(number(follow.next().transpose()), 1);
+}
+
+#[test]
+fn a_follower_that_begins_where_no_record_follows_is_told() {
+    let (_dir, path) = place_in_memory();
+    let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
+    assert!(journal.follow(1).try_next().unwrap().is_none());
+    append(&journal, 1..=3);
+    assert!(journal.follow(4).try_next().unwrap().is_none());
+    for from in [5, 6, u64::MAX] {
+        let follows = || [journal.follow(from), journal.follow(from).durable()];
+        let told = |error: &Error| matches!(error, Error::OutOfRange { index, first: 1, last: 3, .. } if *index == from);
+        for mut follow in follows() {
+            assert!(told(&follow.next().unwrap().unwrap_err()));
+            assert!(follow.next().is_none());
+        }
+        for mut follow in follows() {
+            assert!(told(&follow.try_next().unwrap_err()) && told(&follow.try_next().unwrap_err()));
+            assert!(follow.next().is_none());
+        }
+        for mut follow in follows() {
+            assert!(told(&follow.next_before(Instant::now()).unwrap_err()));
+            let mut next = pin!(follow.next_async());
+            assert!(matches!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(None)));
+        }
+        for mut follow in follows() {
+            let mut next = pin!(follow.next_async());
+            match next.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some(Err(error))) => assert!(told(&error)),
+                _ => panic!("it would wait for ever, or for another record than was meant"),
+            }
+        }
+    }
+    // It was told, so nothing that comes later is taken for what was meant.
+    let mut follow = journal.follow(5);
+    append(&journal, 4..=6);
+    assert!(matches!(follow.next(), Some(Err(Error::OutOfRange { index: 5, first: 1, last: 3, .. }))));
+    assert!(follow.next().is_none());
 }
