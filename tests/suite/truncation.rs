@@ -585,7 +585,7 @@ fn appends_do_not_wait_while_what_readers_hold_is_copied() {
 
 #[test]
 fn where_mappings_are_wanting_only_truncations_that_need_some_are_refused() {
-    const NAME: &str = "where_mappings_are_wanting_only_truncations_that_need_some_are_refused";
+    const NAME: &str = "truncation::where_mappings_are_wanting_only_truncations_that_need_some_are_refused";
     let max = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|n| n.trim().parse().ok());
     if max.is_none_or(|max: u64| max > 200_000) {
         println!("skipped: the system allows a process more mappings than a test can make");
