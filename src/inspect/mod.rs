@@ -1,11 +1,13 @@
 //! What state a journal is in, told without a lock and without writing.
 
-pub(crate) mod checks;
 pub(crate) mod classify;
 pub(crate) mod pread;
 pub(crate) mod scan;
 pub(crate) mod search;
 pub(crate) mod survey;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod verify;
 
 use std::fmt;
 use std::path::Path;

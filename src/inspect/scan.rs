@@ -9,8 +9,8 @@ use std::thread;
 use crate::error::Result;
 use crate::format::{HEADER_LEN, Header};
 use crate::index::IndexWriter;
-use crate::inspect::checks::Checks;
 use crate::inspect::pread::{Place, Source, Ticker, continued, plausible};
+use crate::inspect::verify::Checks;
 use crate::options::Format;
 use crate::sync::{Condvar, Mutex};
 
@@ -331,8 +331,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::inspect::testing::{B, Built, C};
     use crate::options::IndexMode;
-    use crate::testing::{B, Built, C};
 
     fn walked(built: &Built, format: Format, watch: Option<u64>, threads: usize) -> (Scanned, IndexWriter) {
         let file = built.file();

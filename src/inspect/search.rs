@@ -179,7 +179,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::testing::{B, Built, C};
+    use crate::inspect::testing::{B, Built, C};
 
     fn found(built: &Built, format: Format, from: u64) -> Found {
         let file = built.file();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::file::seam::Seamed;
 use crate::inspect::State;
-use crate::testing::{B, Built, C};
+use crate::inspect::testing::{B, Built, C};
 use crate::walk::Walk;
 
 struct Bench {

@@ -3,7 +3,7 @@
 
 mod end;
 mod resume;
-mod trail;
+mod yielded;
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use crate::inspect::pread::{Place, Source, Ticker, Window, continued, is_record}
 use crate::inspect::survey::{Tail, Told, begin, tell};
 use crate::inspect::{Inspection, State, inspect};
 use crate::options::{Format, IndexMode};
-use crate::walk::trail::{Step, Trail};
+use crate::walk::yielded::{Step, Trail};
 use end::{End, Still};
 use resume::Look;
 

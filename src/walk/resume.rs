@@ -9,7 +9,7 @@ use crate::inspect::State;
 use crate::inspect::pread::{Place, Source, is_record};
 use crate::inspect::survey::begin;
 use crate::options::{Format, IndexMode};
-use crate::walk::trail::Step;
+use crate::walk::yielded::Step;
 
 /// What is looked at to tell whether a file has changed since a walk ended in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

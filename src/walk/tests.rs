@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::testing::{B, Built, C};
+use crate::inspect::testing::{B, Built, C};
 
 struct Bench {
     _dir: tempfile::TempDir,
