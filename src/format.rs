@@ -124,7 +124,7 @@ pub(crate) struct Header {
     pub(crate) seal: u32,
 }
 
-/// What a header whose check holds stands for. Whether its length fits the file is not looked at.
+/// What a header whose check holds stands for. Its length may still exceed the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sealed {
     Record {

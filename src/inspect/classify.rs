@@ -156,7 +156,7 @@ pub(super) fn classify(
             return rule(format, Ruling::Clean { marked: true }, None, None);
         }
         if let Some(ruling) = truncation(facts, mark) {
-            // What a truncation cuts is searched as for any cut, to decide whether a copy of it must be kept.
+            // The search covers what the truncation removes, to decide whether a copy of it must be kept.
             let found = found.map_or_else(|| search(format), Ok)?;
             return rule(format, ruling, Some(found), None);
         }

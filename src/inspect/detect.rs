@@ -116,7 +116,7 @@ pub(crate) fn first_boundary(source: Source<'_>, format: Format, len: u64) -> Re
     if let (Format::Sealed, Some(header)) = (format, Header::decode_at(bytes, 0)) {
         let gap = header.unseal(0).filter(|what| *what == Sealed::Gap);
         let gap = gap.and_then(|_| Gap::decode(header, bytes.get(16..)?));
-        // Nobody has removed more records than a file can hold, and indexes after so many would overflow.
+        // More records than a file can hold were never removed, and indexes after so many would overflow.
         let gap = gap.filter(|gap| gap.removed <= i64::MAX as u64);
         if let (Some(gap), Some(end)) = (gap, header.end(0).filter(|&end| end <= len)) {
             return Ok(Boundary { next: gap.next_index(), offset: end });

@@ -1,5 +1,5 @@
-//! Reads a file and rules on what it is and how it ends. This folder writes nothing and takes no lock; nobody else
-//! decides what damage means.
+//! Reads a file and rules on what it is and how it ends. This folder writes nothing and takes no lock. No other
+//! code decides what damage means.
 //!
 //! [`inspect`] in this file reports a file's state to tools. The data goes down through these files, once:
 //!

@@ -248,7 +248,7 @@ impl ScanState<'_> {
         let room = LONG as usize;
         let end = room.checked_add(read)?;
         if read < block.len {
-            // Another program has cut the file meanwhile.
+            // Another program has cut the file since its length was read.
             self.headers.len = self.headers.len.min(block.offset.saturating_add(read as u64));
         }
         // A long record may end inside or after a block that was claimed before the record was found.

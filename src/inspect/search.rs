@@ -65,7 +65,7 @@ pub(super) fn search(
     let mut at = from;
     while at.saturating_add(HEADER_LEN) <= len {
         let read = source.read_at(&mut buffer, at)?;
-        // What the file has gained meanwhile is not looked at.
+        // The file may have grown since its length was read.
         let read = read.min(usize::try_from(len - at).unwrap_or(usize::MAX));
         let bytes = buffer.get(..read).unwrap_or_default();
         progress.advance(read as u64, at, 0)?;

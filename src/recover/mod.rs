@@ -1,5 +1,5 @@
 //! Brings a file that was just opened into a state to be written: acts on the ruling of `inspect`. This folder alone
-//! decides what an open cuts; nobody else shortens a file before it is mapped.
+//! decides what an open cuts. No other code shortens a file before it is mapped.
 //!
 //! * This file: what is done for each ruling under each policy, and in which order it is written.
 //! * `quarantine`: keeps a copy of what is cut.

@@ -27,7 +27,7 @@ impl Ending {
 pub(super) struct KnownMarks {
     /// The mark that was there, whatever the format.
     first: Option<Mark>,
-    /// The mark that says where the journal ends, unless it is a record's payload or was overwritten meanwhile.
+    /// The mark that says where the journal ends, unless it is a record's payload or was overwritten since.
     end: Option<Mark>,
 }
 

@@ -1,5 +1,5 @@
 //! [`Walk`] reads records one by one, for tools. It takes no lock and writes nothing, so it also reads a journal while a
-//! writer appends to it. Nobody else reads the records of a file that is not open as a journal.
+//! writer appends to it. No other code reads the records of a file that is not open as a journal.
 //!
 //! * This file: [`Walk`] and [`Entry`]; one step of a walk.
 //! * `records`: reads and checks one record at an offset.
@@ -7,7 +7,7 @@
 //! * `resume`: how a walk that has ended goes on after the file has changed.
 //! * `yielded`: the records that the walk has yielded, to recognise them in a file that has changed.
 //!
-//! What an end means is ruled on by `inspect`. `walk` waits until a place that looks damaged no longer changes.
+//! `inspect` rules on what an end means. This folder only waits until a place that looks damaged no longer changes.
 
 mod end;
 mod records;
@@ -150,6 +150,7 @@ impl Walk {
         }
     }
 
+    /// Detects the format, or reads the next record, or decides what it means that there is none.
     fn step(&mut self) -> Result<Step> {
         let at = self.next;
         let format = match self.format {

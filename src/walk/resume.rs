@@ -109,7 +109,7 @@ impl Walk {
     /// file that it has opened.
     ///
     /// # Errors
-    /// [`Error::Io`] if the system does not tell.
+    /// [`Error::Io`] if the files cannot be compared.
     pub fn replaced(&self) -> Result<bool> {
         let source = self.records.source();
         let mine = source.metadata()?;
