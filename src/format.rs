@@ -1,4 +1,5 @@
-//! The format: bytes only, no I/O. Decoding is total, so any sixteen bytes have a meaning here.
+//! The format of a journal file: how headers, marks and gaps are encoded and decoded, and what a header alone can prove.
+//! This file does no I/O. Decoding never fails: any sixteen bytes decode to a header.
 //!
 //! # Specification
 //!
@@ -14,7 +15,7 @@
 //!
 //! The seal's low byte holds flags, its upper 24 bits are the upper 24 bits of CRC-32/IEEE over the 21 bytes
 //! `offset: u64 | len: u64 | crc: u32 | low byte of the seal`, where `offset` is the header's own place in the
-//! file. A header thereby proves its length, its flags and its place; by chance a check holds once in 2^28
+//! file. A header thereby proves its length, its flags and its place. In random bytes a check holds once in 2^28
 //! offsets.
 //!
 //! | bit  | flag        | meaning                                                                   |
@@ -23,28 +24,31 @@
 //! | 1    | `BARRIER`   | all bytes before this record were durable before this record was written  |
 //! | 2    | `CONTINUED` | the next record belongs to the same atomic batch                          |
 //! | 3    | `GAP`       | at offset 0 only: the place of records that were removed from the front   |
-//! | 4    | `MARK`      | no record: the journal ends at `len`, which is at most the mark's offset  |
-//! | 5..8 |             | 0; a header whose check holds with one of them set is of a newer version  |
+//! | 4    | `MARK`      | not a record: the journal ends at `len`, at most the mark's own offset    |
+//! | 5..8 |             | 0; a newer version wrote a header whose check holds with one of them set  |
 //!
-//! A sealed header is *valid* if its check holds, its flags are none, `BARRIER`, `CONTINUED`, both of these,
-//! `GAP` alone at offset 0, or `MARK` alone, and its length fits the file.
+//! A sealed header is *valid* if its check holds, its length fits the file, and its flags are none, `BARRIER`,
+//! `CONTINUED`, both of these, `GAP` alone at offset 0, or `MARK` alone.
 //!
-//! A `MARK` has no payload and the `crc` 0xFFFFFFFF, at which the reference implementation stops. It is valid only
-//! with nothing but zeros behind it in the file. It is only written when all that lies before it is durable, so it
-//! counts as a `BARRIER`. A new journal begins as a mark at 0, a closed one ends with a mark of its own place, and
-//! a mark of an earlier place is the intent of a truncation.
+//! A `MARK` has no payload. Its `crc` is 0xFFFFFFFF, at which the reference implementation stops. A mark is valid only
+//! if every byte after it in the file is zero. The writer writes a mark only when all bytes before it are durable, so
+//! a mark counts as a `BARRIER`. A new journal consists of a mark at 0, a closed journal ends with a mark of the mark's
+//! own place, and a mark of an earlier place is the intent of a truncation.
 //!
 //! The payload of a `GAP` begins with the count of records removed and the index of the record that follows, both
-//! `u64`; the rest is taken as zeros whatever is there, and its CRC is that of those 16 bytes and virtual zeros.
-//! A gap with a payload of under 16 bytes is taken as all zeros and stands for exactly one record.
+//! `u64`. A reader takes the rest of the payload as zeros, whatever the file holds there: the header's `crc` is that of
+//! the 16 bytes and as many zeros. A gap whose payload is shorter than 16 bytes counts as all zeros and stands for
+//! exactly one record.
+
+use crate::options::Format;
 
 /// Length of a header in bytes.
 pub(crate) const HEADER_LEN: u64 = 16;
 
-/// The `crc` of a mark, which no empty payload has: the reference stops there.
+/// The `crc` of a mark. No empty payload has it, so the reference implementation stops at a mark.
 const MARK_CRC: u32 = 0xFFFF_FFFF;
 
-/// A file of at most this many zeros, and nothing else, is a creation that crashed.
+/// A file that consists of at most this many zeros is the result of a creation that crashed.
 pub(crate) const CRASHED_CREATION_MAX: u64 = 4096;
 
 /// The flags of a seal, as its low byte.
@@ -55,6 +59,61 @@ pub(crate) mod flag {
     pub(crate) const GAP: u8 = 1 << 3;
     pub(crate) const MARK: u8 = 1 << 4;
     pub(crate) const NEWER: u8 = 0b1110_0000;
+    /// The flags that a record may carry beside `SEALED`.
+    pub(crate) const OF_RECORD: u8 = BARRIER | CONTINUED;
+}
+
+/// A place between two records, or before the first or after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Boundary {
+    /// The index of the record that begins here, or that would begin here.
+    pub(crate) next: u64,
+    /// The file offset.
+    pub(crate) offset: u64,
+}
+
+impl Boundary {
+    /// Where a journal without a gap begins.
+    pub(crate) const START: Self = Self { next: 1, offset: 0 };
+
+    /// The end of the record that begins here and ends at the offset `end`.
+    #[inline]
+    pub(crate) fn after_record(self, end: u64) -> Self {
+        Self { next: self.next.saturating_add(1), offset: end }
+    }
+
+    /// The index of the record that ends here, or that would end here.
+    #[inline]
+    pub(crate) fn last(self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+}
+
+/// A boundary that was reached from record to record, and the batch that it lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) at: Boundary,
+    /// Where the batch begins that continues at this boundary, if one does.
+    pub(crate) batch: Option<Boundary>,
+}
+
+impl Cursor {
+    /// A cursor at a boundary that is in no batch.
+    pub(crate) fn outside_batch(at: Boundary) -> Self {
+        Self { at, batch: None }
+    }
+
+    /// Moves over the record that begins here, whose header is `header`, and that ends at the offset `end`.
+    #[inline]
+    pub(crate) fn step_over(&mut self, header: Header, end: u64) {
+        self.batch = if header.is_continued() { self.batch.or(Some(self.at)) } else { None };
+        self.at = self.at.after_record(end);
+    }
+
+    /// The last boundary up to this one that is not inside a batch.
+    pub(crate) fn last_outside_batch(self) -> Boundary {
+        self.batch.unwrap_or(self.at)
+    }
 }
 
 /// The sixteen bytes before each payload, decoded.
@@ -65,20 +124,20 @@ pub(crate) struct Header {
     pub(crate) seal: u32,
 }
 
-/// What a header whose check holds stands for, before its length is held against the file.
+/// What a header whose check holds stands for. Its length may still exceed the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sealed {
     Record {
         barrier: bool,
         continued: bool,
     },
-    /// Only at offset 0.
+    /// Occurs at offset 0 only.
     Gap,
     /// The journal ends at the header's `len`, which is at most the header's own offset.
     Mark,
-    /// One of the bits that this version keeps 0 is set.
+    /// One of the bits is set that are 0 in this version.
     Newer,
-    /// Flags that never stand together, a gap that is not at 0, or a mark of a place beyond itself.
+    /// The flags exclude each other, or it is a gap that is not at 0, or a mark of a place after itself.
     Invalid,
 }
 
@@ -94,19 +153,19 @@ impl Header {
         }
     }
 
-    /// Decodes the header that begins at `at`, if all of it is in `bytes`.
+    /// Decodes the header that begins at `at`. Returns `None` if `bytes` does not hold all of it.
     #[inline]
     pub(crate) fn decode_at(bytes: &[u8], at: usize) -> Option<Self> {
         Some(Self::decode(bytes.get(at..)?.first_chunk()?))
     }
 
-    /// The sixteen bytes of this header.
+    /// Returns the sixteen bytes of this header.
     #[inline]
     pub(crate) fn encode(self) -> [u8; 16] {
         (u128::from(self.len) | u128::from(self.crc) << 64 | u128::from(self.seal) << 96).to_le_bytes()
     }
 
-    /// A record's header in the sealed format; `flags` without `SEALED`.
+    /// A record's header in the sealed format. `flags` need not contain `SEALED`.
     #[inline]
     pub(crate) fn sealed(offset: u64, len: u64, crc: u32, flags: u8) -> Self {
         Self { len, crc, seal: seal(offset, len, crc, flags | flag::SEALED) }
@@ -129,28 +188,59 @@ impl Header {
         self.seal.to_le_bytes()[0]
     }
 
+    /// Returns `true` if all sixteen bytes are zero.
+    #[inline]
+    pub(crate) fn is_zero(self) -> bool {
+        (self.len, self.crc, self.seal) == (0, 0, 0)
+    }
+
+    /// Returns `true` if the next record belongs to the batch of the record with this header. In the reference format
+    /// that is never so, since the seal is 0.
+    #[inline]
+    pub(crate) fn is_continued(self) -> bool {
+        self.flags() & flag::CONTINUED != 0
+    }
+
+    /// Returns `false` if the flags alone show that this is no header of a record. A cheap test before
+    /// [`is_record`](Self::is_record).
+    #[inline]
+    pub(crate) fn may_be_record(self, format: Format) -> bool {
+        match format {
+            Format::Sealed => self.flags() & !flag::OF_RECORD == flag::SEALED,
+            Format::Reference => self.seal == 0,
+        }
+    }
+
+    /// Returns `true` if this is the header of a record of `format` that begins at `offset`, whatever its length.
+    #[inline]
+    pub(crate) fn is_record(self, format: Format, offset: u64) -> bool {
+        match format {
+            Format::Sealed => matches!(self.unseal(offset), Some(Sealed::Record { .. })),
+            Format::Reference => self.seal == 0,
+        }
+    }
+
     /// This header with other flags, sealed anew for the same place.
     pub(crate) fn with_flags(self, offset: u64, flags: u8) -> Self {
         Self::sealed(offset, self.len, self.crc, flags)
     }
 
-    /// Where the payload ends if the header is at `offset`, unless that is no file offset at all.
+    /// Where the payload ends if the header is at `offset`. Returns `None` if that is more than a file offset can be.
     #[inline]
     pub(crate) fn end(self, offset: u64) -> Option<u64> {
         record_end(offset, self.len)
     }
 
-    /// What the header says, if it lies at `offset` and its check holds there.
+    /// What the header stands for at `offset`. Returns `None` if its check does not hold there.
     #[inline]
     pub(crate) fn unseal(self, offset: u64) -> Option<Sealed> {
         let flags = self.flags();
         if flags & flag::SEALED == 0 || self.seal != seal(offset, self.len, self.crc, flags) {
             return None;
         }
-        const MAYBE: u8 = flag::BARRIER | flag::CONTINUED;
         Some(match flags & !flag::SEALED {
             rest if rest & flag::NEWER != 0 => Sealed::Newer,
-            rest if rest & !MAYBE == 0 => {
+            rest if rest & !flag::OF_RECORD == 0 => {
                 Sealed::Record { barrier: rest & flag::BARRIER != 0, continued: rest & flag::CONTINUED != 0 }
             }
             flag::GAP if offset == 0 => Sealed::Gap,
@@ -163,7 +253,7 @@ impl Header {
 /// Bytes that a seal covers.
 const COVERED: usize = 21;
 
-/// The seal of a header at `offset`: the flags and the check over them. From the specification above.
+/// The seal of a header at `offset`: the flags and the check over them, as the specification above says.
 #[inline]
 fn seal(offset: u64, len: u64, crc: u32, flags: u8) -> u32 {
     let mut bytes = [0; COVERED];
@@ -178,16 +268,16 @@ fn seal(offset: u64, len: u64, crc: u32, flags: u8) -> u32 {
     check & 0xFFFF_FF00 | u32::from(flags)
 }
 
-/// For each place among the covered bytes, what a byte there adds to their CRC. A CRC is linear: it is that of as many
-/// zeros, xor what each byte adds. So none of a seal's look-ups waits for another, and an append does not call the
-/// general CRC, made for long slices, a second time for 21 bytes.
+/// For each place among the covered bytes, what a byte there adds to their CRC. A CRC is linear: it is the CRC of as many
+/// zeros, xor what each byte adds. So no look-up of a seal depends on the result of another, and an append need not call
+/// the general CRC, which is made for long slices, a second time for 21 bytes.
 static SLICES: [[u32; 256]; COVERED] = slices();
 
 const CRC_OF_ZEROS: u32 = {
     let mut state = u32::MAX;
     let mut left = COVERED;
     while left > 0 {
-        state = behind_zero(state);
+        state = after_zero(state);
         left -= 1;
     }
     !state
@@ -201,7 +291,7 @@ const fn slices() -> [[u32; 256]; COVERED] {
         let mut at = COVERED;
         while at > 0 {
             at -= 1;
-            added = behind_zero(added);
+            added = after_zero(added);
             slices[at][byte] = added;
         }
         byte += 1;
@@ -210,7 +300,7 @@ const fn slices() -> [[u32; 256]; COVERED] {
 }
 
 /// The state of a CRC-32/IEEE after one more byte, a zero.
-const fn behind_zero(mut state: u32) -> u32 {
+const fn after_zero(mut state: u32) -> u32 {
     let mut bit = 0;
     while bit < 8 {
         state = if state & 1 == 1 { state >> 1 ^ 0xEDB8_8320 } else { state >> 1 };
@@ -219,8 +309,8 @@ const fn behind_zero(mut state: u32) -> u32 {
     state
 }
 
-/// Where a record with `len` bytes of payload ends if its header is at `offset`, as long as the end is an offset
-/// that a file can have.
+/// Where a record with `len` bytes of payload ends if its header is at `offset`. Returns `None` if that is more than a
+/// file offset can be.
 #[inline]
 pub(crate) fn record_end(offset: u64, len: u64) -> Option<u64> {
     let end = offset.checked_add(HEADER_LEN)?.checked_add(len)?;
@@ -230,13 +320,13 @@ pub(crate) fn record_end(offset: u64, len: u64) -> Option<u64> {
 /// What a gap stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gap {
-    /// How many records were removed since the journal was empty.
+    /// The number of records that were removed since the journal was empty.
     pub(crate) removed: u64,
 }
 
 impl Gap {
-    /// Reads a gap from its header and what is there of the first 16 bytes of its payload. `None` if they
-    /// contradict the header's CRC or each other.
+    /// Decodes a gap from its header and the first 16 bytes of its payload, or all of a shorter payload. Returns `None`
+    /// if those bytes contradict the header's CRC or each other.
     pub(crate) fn decode(header: Header, payload: &[u8]) -> Option<Self> {
         let Some(rest) = header.len.checked_sub(16) else {
             return (crc32(&[], header.len) == header.crc).then_some(Self { removed: 1 });
@@ -250,14 +340,14 @@ impl Gap {
         (removed > 0 && removed.checked_add(1) == Some(next)).then_some(Self { removed })
     }
 
-    /// The index of the first record behind the gap.
+    /// The index of the first record after the gap.
     pub(crate) fn next_index(self) -> u64 {
         self.removed.saturating_add(1)
     }
 }
 
-/// CRC-32/IEEE of `head` and `zeros` zero bytes behind it, in time logarithmic in `zeros`: the CRC of twice as many
-/// zeros is that of the zeros combined with itself.
+/// CRC-32/IEEE of `head` followed by `zeros` zero bytes. Takes time logarithmic in `zeros`: the CRC of twice as many
+/// zeros is the CRC of the zeros combined with itself.
 fn crc32(head: &[u8], zeros: u64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(head);
@@ -276,8 +366,7 @@ fn crc32(head: &[u8], zeros: u64) -> u32 {
     crc.finalize()
 }
 
-/// The bytes of a gap of `len` bytes at offset 0, without the zeros behind the first 32: tests build files with
-/// them.
+/// The bytes of a gap of `len` bytes at offset 0, without the zeros after the first 32. Tests build files with them.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn encode_gap(len: u64, removed: u64) -> Vec<u8> {
     let mut head = Vec::new();
@@ -351,18 +440,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_of_a_place_beyond_itself_is_invalid() {
+    fn a_mark_of_a_place_after_itself_is_invalid() {
         assert_eq!(Header::mark(100, 100).unseal(100), Some(Sealed::Mark));
         assert_eq!(Header::mark(100, 101).unseal(100), Some(Sealed::Invalid));
     }
 
     #[test]
-    fn zeros_are_no_sealed_header() {
+    fn zeros_are_not_a_sealed_header() {
         assert_eq!(Header::decode(&[0; 16]).unseal(0), None);
     }
 
     #[test]
-    fn an_end_beyond_what_a_file_can_have_is_none() {
+    fn an_end_that_is_no_file_offset_is_none() {
         for len in [u64::MAX, 1 << 63, i64::MAX as u64, i64::MAX as u64 - 15] {
             assert_eq!(record_end(0, len), None, "{len}");
         }
@@ -370,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_tells_what_was_removed_whatever_is_behind_its_first_bytes() {
+    fn a_gap_states_what_was_removed_whatever_follows_its_first_bytes() {
         for (len, removed) in [(0, 1), (3, 1), (15, 1), (16, 1), (17, 2), (4096, 41), (1 << 40, 1 << 35)] {
             let bytes = encode_gap(len, removed);
             let header = Header::decode_at(&bytes, 0).unwrap();

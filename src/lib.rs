@@ -122,8 +122,6 @@ mod recover;
 #[doc(hidden)]
 pub mod seam;
 mod sync;
-#[cfg(test)]
-mod testing;
 mod view;
 mod walk;
 mod write;

@@ -1,38 +1,56 @@
-//! What state a journal is in, told without a lock and without writing.
+//! Reads a file and rules on what it is and how it ends. This folder writes nothing and takes no lock. No other
+//! code decides what damage means.
+//!
+//! [`inspect`] in this file reports a file's state to tools. The data goes down through these files, once:
+//!
+//! * `survey`: reads the whole file once and returns its records and a [`Classification`].
+//! * `detect`: what the file's first header and its end show.
+//! * `scan`, `verify`: follow the records from header to header, and verify seals and CRCs, on all cores.
+//! * `classify`: the table of recovery, without I/O: from [facts](classify::Facts) to a [`Ruling`].
+//! * `search`: whole records beyond the place where the scan ended.
+//! * `pread`, `progress`: read the file, and report how far reading has come.
+//!
+//! `recover` acts on a ruling, `walk` reports it.
 
-pub(crate) mod checks;
-pub(crate) mod classify;
-pub(crate) mod pread;
-pub(crate) mod scan;
-pub(crate) mod search;
-pub(crate) mod survey;
+mod classify;
+mod detect;
+mod pread;
+mod progress;
+mod scan;
+mod search;
+mod survey;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verify;
 
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{After, Beyond, Result};
-use crate::file::open_read_only;
-use crate::inspect::classify::Ruling;
-use crate::inspect::pread::{Source, Ticker};
-use crate::inspect::scan::{Orders, scan};
-use crate::inspect::survey::Survey;
 use crate::options::{Format, IndexMode};
+use scan::{ScanRequest, scan};
 
-/// How long a place that looks damaged is given to change: someone may be writing there. Nobody is under a fuzzer,
-/// which would do nothing but wait.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(if cfg!(fuzzing) { 0 } else { 25 });
+pub(crate) use classify::{Classification, Reseal, Ruling};
+pub(crate) use detect::{Detected, FileEnd, Mark, detect, first_boundary};
+pub(crate) use pread::{Source, SourceFile};
+pub(crate) use progress::ProgressReporter;
+pub(crate) use survey::{Survey, SurveyRequest, classify_end};
 
-/// How many looks in a row have to see the same.
-pub(crate) const LOOKS: u32 = 2;
+/// The pause before a place that looks damaged is read again: a writer may be writing there. A fuzzer has no writer, so
+/// under it there is no pause.
+pub(crate) const RECHECK_PAUSE: Duration = Duration::from_millis(if cfg!(fuzzing) { 0 } else { 25 });
+
+/// How many times in a row such a place is read again and must be the same.
+pub(crate) const RECHECKS: u32 = 2;
 
 /// What state a journal is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// It ends as it should, perhaps with zeros that were written ahead.
+    /// It ends as it should, perhaps with preallocated zeros.
     Clean,
-    /// It ends in the midst of a record, a batch or a truncation; an open cuts there.
+    /// It ends within a record, a batch or a truncation; an open cuts there.
     Torn,
     /// Bytes that were durable are damaged; an open refuses.
     Corrupt,
@@ -43,6 +61,17 @@ pub enum State {
 }
 
 impl State {
+    /// The state of a journal about which this ruling was made.
+    pub(crate) fn of(ruling: Ruling) -> Self {
+        match ruling {
+            Ruling::Clean { .. } | Ruling::Preallocated => Self::Clean,
+            Ruling::Truncated { .. } | Ruling::Torn { .. } => Self::Torn,
+            Ruling::Corrupt { .. } => Self::Corrupt,
+            Ruling::NotAJournal => Self::NotAJournal,
+            Ruling::Newer => Self::Unsupported,
+        }
+    }
+
     /// The state's name in lower case, as the command prints it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,7 +96,7 @@ impl fmt::Display for State {
 pub struct Inspection {
     /// The format; `None` if the file is empty or not a journal.
     pub format: Option<Format>,
-    /// Whole records before the first damage, those of an unfinished batch left out.
+    /// The number of whole records before the first damage, without those of an unfinished batch.
     pub records: u64,
     /// The index of the first of them, whether or not there is one.
     pub first_index: u64,
@@ -102,32 +131,32 @@ impl fmt::Display for Inspection {
 
 /// See [`Walk::inspect`](crate::Walk::inspect).
 pub(crate) fn inspect(path: &Path) -> Result<Inspection> {
-    let file = open_read_only(path)?;
-    let source = Source::new(&file, path);
+    let file = SourceFile::open(path)?;
+    let source = file.source();
+    let request =
+        SurveyRequest { index: IndexMode::Scan, new_file_format: Format::Sealed, force_reference: false };
     loop {
-        let len = source.len()?;
-        let asked = Format::Sealed;
-        let mut survey = Survey::take(source, len, IndexMode::Scan, asked, false, &mut Ticker::silent())?;
+        let mut survey = Survey::read(source, source.len()?, request, &mut ProgressReporter::silent())?;
         let inspection = report(&survey);
-        if inspection.state == State::Clean || stands_still(source, &mut survey, inspection.format)? {
+        if inspection.state == State::Clean || is_unchanged(source, &mut survey, inspection.format)? {
             return Ok(inspection);
         }
     }
 }
 
-/// Whether neither the place where the walk ended nor the size changes while one looks again.
-fn stands_still(source: Source<'_>, survey: &mut Survey, format: Option<Format>) -> Result<bool> {
-    let len = survey.tail.len;
-    for _ in 0..LOOKS {
-        std::thread::sleep(LOOK_AGAIN);
+/// Returns `true` if neither X nor the file's length changes while the caller rechecks.
+fn is_unchanged(source: Source<'_>, survey: &mut Survey, format: Option<Format>) -> Result<bool> {
+    let len = survey.file_end.len;
+    for _ in 0..RECHECKS {
+        std::thread::sleep(RECHECK_PAUSE);
         if source.len()? != len {
             return Ok(false);
         }
-        // What was not read in any format is no journal that someone writes, or one whose first header comes.
+        // A file of no known format is not a journal with a writer, or else its first header is still to come.
         let format = format.unwrap_or_default();
-        let orders = Orders { format, len, batch: survey.scanned.batch, watch: None };
-        let again = scan(source, orders, &mut survey.index, &mut Ticker::silent())?;
-        if again.x != survey.scanned.x {
+        let request = ScanRequest { format, len, batch: survey.x.batch, boundary_at: None };
+        let again = scan(source, request, &mut survey.index, &mut ProgressReporter::silent())?;
+        if again.x.at != survey.x.at {
             return Ok(false);
         }
     }
@@ -135,36 +164,32 @@ fn stands_still(source: Source<'_>, survey: &mut Survey, format: Option<Format>)
 }
 
 fn report(survey: &Survey) -> Inspection {
-    let x = survey.scanned.x;
-    let index = &survey.index;
-    let (state, end) = match survey.ruled.map(|ruled| ruled.ruling) {
-        None | Some(Ruling::Clean { .. } | Ruling::RoomAhead) => (State::Clean, x),
-        Some(Ruling::Truncated { end, .. }) => (State::Torn, end),
-        Some(Ruling::Torn { end }) => (State::Torn, end),
-        Some(Ruling::Corrupt { end }) => (State::Corrupt, end),
-        Some(Ruling::NotAJournal) => (State::NotAJournal, x),
-        Some(Ruling::Newer) => (State::Unsupported, survey.scanned.batch.unwrap_or(x)),
+    let x = survey.x.at;
+    let ruling = survey.classification.map(|classification| classification.ruling);
+    let state = ruling.map_or(State::Clean, State::of);
+    let end = match ruling {
+        Some(Ruling::Truncated { end, .. } | Ruling::Torn { end } | Ruling::Corrupt { end }) => end,
+        Some(Ruling::Newer) => survey.x.last_outside_batch(),
+        None | Some(Ruling::Clean { .. } | Ruling::Preallocated | Ruling::NotAJournal) => x,
     };
     let clean = state == State::Clean;
-    let looked = matches!(state, State::Torn | State::Corrupt);
-    // What a truncation was to remove lies behind its end, and may be whole.
-    let truncated = matches!(survey.ruled.map(|ruled| ruled.ruling), Some(Ruling::Truncated { .. }));
-    let damage = if truncated { end } else { x };
-    let ruled = survey.ruled.filter(|_| state != State::NotAJournal);
-    let cut_from = damage.index.max(index.index().first());
-    let beyond = ruled.filter(|_| looked).map(|ruled| {
-        let mut beyond = ruled.beyond();
-        beyond.records = beyond.records.saturating_add(x.index.saturating_sub(cut_from));
+    // What a truncation was to remove lies after its end, and may be whole.
+    let damage = if matches!(ruling, Some(Ruling::Truncated { .. })) { end } else { x };
+    let known = survey.classification.filter(|_| state != State::NotAJournal);
+    let first_index = survey.index.index().first();
+    let searched = matches!(state, State::Torn | State::Corrupt);
+    let beyond = known.filter(|_| searched).map(|known| {
+        let mut beyond = known.beyond();
+        beyond.records = beyond.records.saturating_add(x.next.saturating_sub(damage.next.max(first_index)));
         beyond
     });
-    let first_index = if end.offset == 0 { 1 } else { index.index().first() };
-    let last_index = end.index.saturating_sub(1);
+    let first_index = if end.offset == 0 { 1 } else { first_index };
     Inspection {
-        format: ruled.map(|ruled| ruled.format),
-        records: last_index.saturating_sub(first_index.saturating_sub(1)),
+        format: known.map(|known| known.format),
+        records: end.last().saturating_sub(first_index.saturating_sub(1)),
         first_index,
-        last_index,
-        file_bytes: survey.tail.len,
+        last_index: end.last(),
+        file_bytes: survey.file_end.len,
         good_bytes: end.offset,
         state,
         damage_offset: (!clean).then_some(damage.offset),

@@ -1,32 +1,42 @@
-//! What recovery and the read-only tools read with: `pread` and nothing else, so that an unreadable sector is an
-//! error and not a signal, and memory that does not depend on what a length field says.
+//! Reads a file with `pread` and nothing else, so that an unreadable sector is an error and not a signal. How much memory
+//! is taken does not depend on what a length field says.
 
-use std::fs::File;
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::file::read_full_at;
-use crate::format::{Header, Sealed, flag};
-use crate::options::{Format, Progress};
+use crate::file::{open_read_only, read_full_at};
+use crate::format::{HEADER_LEN, Header};
 
-/// Bytes read in one piece where a payload is streamed.
-pub(crate) const PIECE: usize = 1 << 20;
+/// The number of bytes that are read at a time where a payload is streamed.
+const PIECE: usize = 1 << 20;
 
-/// A file to read and the name to report it by.
+/// A file that was opened for reading only.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl SourceFile {
+    /// Opens the file at `path`. Never blocks, and refuses everything but regular files.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Ok(Self { file: open_read_only(path)?, path: path.to_owned() })
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source::new(&self.file, &self.path)
+    }
+}
+
+/// A file to read, and the path that errors name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
     file: &'a File,
     path: &'a Path,
-}
-
-/// The place of a record that is there, or would be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Where its header begins.
-    pub(crate) offset: u64,
-    /// The index it has, or would have.
-    pub(crate) index: u64,
 }
 
 impl<'a> Source<'a> {
@@ -34,26 +44,40 @@ impl<'a> Source<'a> {
         Self { file, path }
     }
 
-    pub(crate) fn len(&self) -> Result<u64> {
-        let meta = self.file.metadata().map_err(|e| Error::io("stat", self.path, e))?;
-        Ok(meta.len())
+    pub(crate) fn path(&self) -> &'a Path {
+        self.path
     }
 
-    /// Reads at `offset` until `buf` is full or the file ends; returns how many bytes were read.
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
+        self.file.metadata().map_err(|e| Error::io("stat", self.path, e))
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    /// Reads at `offset` until `buf` is full or the file ends. Returns the number of bytes read.
     pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         read_full_at(self.file, buf, offset).map_err(|e| Error::io("read", self.path, e))
     }
 
-    /// The header at `offset`, if the file holds all of it.
+    /// Reads the header at `offset`. Returns `None` if the file ends before the header does.
     pub(crate) fn header_at(&self, offset: u64) -> Result<Option<Header>> {
         let mut bytes = [0; 16];
         let whole = self.read_at(&mut bytes, offset)? == bytes.len();
         Ok(whole.then(|| Header::decode(&bytes)))
     }
 
-    /// The CRC of `len` bytes at `offset`, read in pieces. `None` if the file ends before, or if `go_on` says no, which
-    /// is told how many bytes come next.
-    pub(crate) fn crc(
+    /// Returns `true` if the payload of the record at `offset` has the CRC that `header` states.
+    pub(crate) fn payload_matches(&self, header: Header, offset: u64) -> Result<bool> {
+        let mut piece = Vec::with_capacity(header.len.min(PIECE as u64) as usize);
+        let crc = self.crc(offset.saturating_add(HEADER_LEN), header.len, &mut piece, |_| true)?;
+        Ok(crc == Some(header.crc))
+    }
+
+    /// Computes the CRC of `len` bytes at `offset`, which it reads in pieces. Before each piece it calls `go_on` with the
+    /// piece's length. Returns `None` if `go_on` returned `false`, or if the file ends before.
+    pub(super) fn crc(
         &self,
         offset: u64,
         len: u64,
@@ -79,8 +103,9 @@ impl<'a> Source<'a> {
         Ok(Some(crc.finalize()))
     }
 
-    /// Where the last byte that is not zero ends, among the first `len`; 0 if there is none. Reads backwards.
-    pub(crate) fn last_non_zero(&self, len: u64) -> Result<u64> {
+    /// Returns the offset at which the zeros at the end of the first `len` bytes begin: `len` if there are none. Reads
+    /// backwards.
+    pub(super) fn zeros_from(&self, len: u64) -> Result<u64> {
         let mut piece = vec![0; PIECE.min(len as usize).min(64 << 10)];
         let mut end = len;
         while end > 0 {
@@ -92,7 +117,7 @@ impl<'a> Source<'a> {
                 return Ok(start + at as u64 + 1);
             }
             end = start;
-            // Long zeros are rare, a short look is the rule: only what goes on is read in larger pieces.
+            // Most files end in few zeros, so larger pieces are read only if the first holds nothing else.
             if piece.len() < PIECE {
                 piece.resize(PIECE, 0);
             }
@@ -100,8 +125,8 @@ impl<'a> Source<'a> {
         Ok(0)
     }
 
-    /// The offset of the first byte that is not zero, among the first `len`.
-    pub(crate) fn first_non_zero(&self, len: u64) -> Result<Option<u64>> {
+    /// Returns the offset of the first byte that is not zero, among the first `len`.
+    pub(super) fn first_non_zero(&self, len: u64) -> Result<Option<u64>> {
         let mut piece = vec![0; PIECE];
         let mut at = 0;
         while at < len {
@@ -115,122 +140,5 @@ impl<'a> Source<'a> {
             at += read as u64;
         }
         Ok(None)
-    }
-}
-
-/// Whether a header can be one of a record at all: what tells most of what is none, at the price of a comparison.
-#[inline]
-pub(crate) fn plausible(format: Format, header: Header) -> bool {
-    match format {
-        Format::Sealed => header.flags() & !(flag::BARRIER | flag::CONTINUED) == flag::SEALED,
-        Format::Reference => header.seal == 0,
-    }
-}
-
-/// Whether a header that begins at `offset` is one of a record of this format, whatever its length.
-#[inline]
-pub(crate) fn is_record(format: Format, header: Header, offset: u64) -> bool {
-    match format {
-        Format::Sealed => matches!(header.unseal(offset), Some(Sealed::Record { .. })),
-        Format::Reference => header.seal == 0,
-    }
-}
-
-/// Whether the next record belongs to the batch of the one with this header.
-#[inline]
-pub(crate) fn continued(header: Header) -> bool {
-    // In the reference format the seal is 0.
-    header.flags() & flag::CONTINUED != 0
-}
-
-/// A stretch of a file in memory that moves on demand.
-#[derive(Debug)]
-pub(crate) struct Window {
-    bytes: Vec<u8>,
-    start: u64,
-    filled: usize,
-    /// How often it was read into.
-    loads: u64,
-}
-
-impl Window {
-    pub(crate) fn new(len: usize) -> Self {
-        Self { bytes: vec![0; len], start: 0, filled: 0, loads: 0 }
-    }
-
-    /// How many bytes one look can show at most.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The bytes from `offset` on: at least `want` of them if the file has them and the window is that large.
-    pub(crate) fn at(&mut self, source: Source<'_>, offset: u64, want: usize) -> Result<&[u8]> {
-        let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
-        let skip = match skip {
-            Some(skip) if skip.saturating_add(want) <= self.filled => skip,
-            _ => {
-                self.forget();
-                self.filled = source.read_at(&mut self.bytes, offset)?;
-                self.start = offset;
-                self.loads += 1;
-                0
-            }
-        };
-        Ok(self.bytes.get(skip..self.filled).unwrap_or_default())
-    }
-
-    /// How often the file was read so far: what two looks showed was read at once if this did not change between.
-    pub(crate) fn loads(&self) -> u64 {
-        self.loads
-    }
-
-    /// Makes the next look read the file again.
-    pub(crate) fn forget(&mut self) {
-        self.filled = 0;
-    }
-}
-
-type Callback = dyn Fn(Progress) -> ControlFlow<()> + Send + Sync;
-
-/// Tells the progress callback how far it is, every few MiB read, and hears whether to stop.
-pub(crate) struct Ticker<'a> {
-    callback: Option<&'a Callback>,
-    total_bytes: u64,
-    /// Bytes read since the last call.
-    untold: u64,
-    /// The furthest place so far: some of the file is read more than once, but progress never goes back.
-    bytes: u64,
-    records: u64,
-}
-
-impl<'a> Ticker<'a> {
-    const EVERY: u64 = 4 << 20;
-
-    pub(crate) fn new(callback: Option<&'a Callback>, total_bytes: u64) -> Self {
-        Self { callback, total_bytes, untold: 0, bytes: 0, records: 0 }
-    }
-
-    /// Nobody listens.
-    pub(crate) fn silent() -> Self {
-        Self::new(None, 0)
-    }
-
-    /// `read` bytes were read up to the place `bytes`, in front of which lie `records`.
-    pub(crate) fn tick(&mut self, read: u64, bytes: u64, records: u64) -> Result<()> {
-        self.bytes = self.bytes.max(bytes);
-        self.records = self.records.max(records);
-        self.untold = self.untold.saturating_add(read);
-        if self.untold < Self::EVERY { Ok(()) } else { self.tell() }
-    }
-
-    /// Tells in any case.
-    pub(crate) fn tell(&mut self) -> Result<()> {
-        self.untold = 0;
-        let Some(callback) = self.callback else { return Ok(()) };
-        let Self { bytes, total_bytes, records, .. } = *self;
-        match callback(Progress { bytes, total_bytes, records }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Stopped),
-        }
     }
 }

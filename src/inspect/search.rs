@@ -1,79 +1,81 @@
-//! The search for whole records beyond a place that holds none. It decides whether damage is a torn tail, and
-//! whether what is cut has to be kept.
+//! The search for whole records after a place where none begins. Its result decides whether damage is a torn tail, and
+//! whether a copy of what is cut must be kept.
 //!
-//! It tries every byte offset, in ascending order. In the sealed format only one byte in a few dozen can be the
-//! low byte of a record's seal, and a check over 21 bytes tells most of those apart; behind a confirmed record it
-//! goes on behind its payload. Confirmed payloads do not overlap, so they cost linear time at most. A payload that
-//! does not match its CRC may overlap all others, so those are charged to a budget of four times the bytes
-//! searched, and a candidate longer than half of what is left of the budget is not tried at all. So a few long
-//! forgeries cannot starve the short records behind them: this is what "shortest first" comes to without keeping a
-//! list of candidates, which would have no bound. When a candidate was left out, the search is *spent*: there may
-//! be more records than it found.
+//! The search tries every byte offset, in ascending order. In the sealed format few bytes can be the low byte of a
+//! record's seal, and the check over 21 bytes rules out most of those. After a confirmed record the search goes on at
+//! that record's end, so confirmed payloads do not overlap and cost linear time at most. Payloads that do not match
+//! their CRC may all overlap, so their bytes are charged to a budget of four times the bytes searched, and a candidate
+//! longer than half of what is left of the budget is not tried. So a few long forged headers cannot use up the budget
+//! before the short records after them are tried. Trying candidates shortest first would do the same, but needs a list
+//! of candidates that has no bound. If a candidate was not tried, the budget is *spent*: there may be more records than
+//! the search found.
 //!
-//! No input makes it take more than linear time or more memory than a window and a piece.
+//! No input makes the search take more than linear time, or more memory than two buffers.
 
 use crate::error::Result;
 use crate::format::{HEADER_LEN, Header, flag};
-use crate::inspect::pread::{Source, Ticker, Window, is_record};
+use crate::inspect::pread::Source;
+use crate::inspect::progress::ProgressReporter;
 use crate::options::Format;
 
-/// Bytes in memory at a time.
-const WINDOW: usize = 1 << 20;
+/// The number of offsets that are tried from one read.
+const STRETCH: usize = 1 << 20;
 
-/// Payloads up to this length are always in the window whole; longer ones are worth a read of their own.
-const AHEAD: usize = 64 << 10;
+/// The number of bytes read after those. A payload up to this length is in memory whole; a longer one is read by itself.
+const READ_AHEAD: usize = 64 << 10;
 
-/// Failed payload bytes allowed per byte searched.
+/// Bytes of payloads that did not match, allowed per byte searched.
 const BUDGET: u64 = 4;
 
-/// What lies beyond.
+/// What a search has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Found {
-    /// Whole, valid records.
-    pub(crate) records: u64,
-    /// A candidate was left out because the budget did not allow it.
-    pub(crate) spent: bool,
-    /// The first confirmed record with `BARRIER`.
-    pub(crate) barrier: Option<u64>,
-    /// A valid sealed header was seen, whether or not its payload is whole.
-    pub(crate) header: bool,
+pub(super) struct Found {
+    /// The number of whole, valid records.
+    pub(super) records: u64,
+    /// A candidate was not tried because the budget did not allow it.
+    pub(super) spent: bool,
+    /// The offset of the first confirmed record with `BARRIER`.
+    pub(super) barrier: Option<u64>,
+    /// There was a valid sealed header, whether or not its payload is whole.
+    pub(super) header: bool,
 }
 
-/// Searches the bytes `from..len` of the file for records of `format`. In the reference format an empty record is
-/// nothing but sixteen zeros and does not count.
+/// Searches the bytes `from..len` of the file for records of `format`. Empty records of the reference format do not
+/// count, since they are nothing but sixteen zeros.
 ///
 /// # Errors
 /// `Io`, or `Stopped`.
-pub(crate) fn search(
+pub(super) fn search(
     source: Source<'_>,
     format: Format,
     from: u64,
     len: u64,
-    ticker: &mut Ticker<'_>,
+    progress: &mut ProgressReporter<'_>,
 ) -> Result<Found> {
     let mut search = Search {
         source,
         format,
         len,
-        left: len.saturating_sub(from).saturating_mul(BUDGET),
+        budget: len.saturating_sub(from).saturating_mul(BUDGET),
         piece: Vec::new(),
         found: Found::default(),
     };
-    let room = len.saturating_sub(from).saturating_add(AHEAD as u64).min((WINDOW + AHEAD) as u64);
-    let mut window = Window::new(room as usize);
+    let room = len.saturating_sub(from).saturating_add(READ_AHEAD as u64);
+    let mut buffer = vec![0; room.min((STRETCH + READ_AHEAD) as u64) as usize];
     let mut at = from;
     while at.saturating_add(HEADER_LEN) <= len {
-        window.forget();
-        let bytes = window.at(source, at, 1)?;
-        let bytes = bytes.get(..usize::try_from(len - at).unwrap_or(usize::MAX)).unwrap_or(bytes);
-        ticker.tick(bytes.len() as u64, at, 0)?;
-        let last = bytes.len() < AHEAD || at.saturating_add(bytes.len() as u64) >= len;
-        let tries = bytes.len().saturating_sub(if last { HEADER_LEN as usize - 1 } else { AHEAD });
-        let behind = search.look(bytes, at, tries)?;
-        if last && behind <= tries as u64 {
+        let read = source.read_at(&mut buffer, at)?;
+        // The file may have grown since its length was read.
+        let read = read.min(usize::try_from(len - at).unwrap_or(usize::MAX));
+        let bytes = buffer.get(..read).unwrap_or_default();
+        progress.advance(read as u64, at, 0)?;
+        let last = read < READ_AHEAD || at.saturating_add(read as u64) >= len;
+        let tries = read.saturating_sub(if last { HEADER_LEN as usize - 1 } else { READ_AHEAD });
+        let next = search.try_each(bytes, at, tries)?;
+        if last && next <= tries as u64 {
             break;
         }
-        at = at.saturating_add(behind.max(1));
+        at = at.saturating_add(next.max(1));
     }
     Ok(search.found)
 }
@@ -82,23 +84,23 @@ struct Search<'a> {
     source: Source<'a>,
     format: Format,
     len: u64,
-    /// What is left of the budget.
-    left: u64,
+    /// What is left of the budget, in bytes.
+    budget: u64,
     piece: Vec<u8>,
     found: Found,
 }
 
 impl Search<'_> {
-    /// Tries the first `tries` places of `bytes`, which begin at `base`. Returns how far on the next place to try
-    /// is: `tries`, or further if a record ends behind that.
-    fn look(&mut self, bytes: &[u8], base: u64, tries: usize) -> Result<u64> {
+    /// Tries the first `tries` offsets of `bytes`, which begin at the file offset `base`. Returns the next offset to try,
+    /// relative to `base`: `tries`, or more if a record ends after that.
+    fn try_each(&mut self, bytes: &[u8], base: u64, tries: usize) -> Result<u64> {
         let mut at = 0;
         while let Some(candidate) = self.next_candidate(bytes, at, tries) {
             at = candidate + 1;
             let offset = base.saturating_add(candidate as u64);
             let Some(header) = Header::decode_at(bytes, candidate) else { break };
             let Some(end) = header.end(offset).filter(|&end| end <= self.len) else { continue };
-            if !is_record(self.format, header, offset) {
+            if !header.is_record(self.format, offset) {
                 continue;
             }
             self.found.header |= self.format == Format::Sealed;
@@ -109,16 +111,16 @@ impl Search<'_> {
             if header.flags() & flag::BARRIER != 0 {
                 self.found.barrier.get_or_insert(offset);
             }
-            let behind = end - base;
-            match usize::try_from(behind) {
-                Ok(behind) if behind < tries => at = behind,
-                _ => return Ok(behind),
+            let next = end - base;
+            match usize::try_from(next) {
+                Ok(next) if next < tries => at = next,
+                _ => return Ok(next),
             }
         }
         Ok(tries as u64)
     }
 
-    /// The first place in `from..to` whose header can be one of a record, by a look at a few of its bytes.
+    /// Returns the first place in `from..to` at which a record's header may begin, as far as a few of its bytes show.
     #[inline]
     fn next_candidate(&self, bytes: &[u8], from: usize, to: usize) -> Option<usize> {
         match self.format {
@@ -128,15 +130,16 @@ impl Search<'_> {
             }
             Format::Reference => (from..to).find(|&at| {
                 let Some(header) = Header::decode_at(bytes, at) else { return false };
-                // What is longer than the file is most of what there is.
+                // Most random bytes state a length that exceeds the file's.
                 header.seal == 0 && header.len != 0 && header.len < self.len
             }),
         }
     }
 
-    /// Whether the payload is what the header says. `rest` is what is in memory from the payload on.
+    /// Returns `true` if the payload of the record at `offset` matches its header. `rest` is what is in memory from the
+    /// payload on.
     fn confirm(&mut self, header: Header, offset: u64, rest: Option<&[u8]>) -> Result<bool> {
-        if header.len > self.left / 2 && header.len > 0 {
+        if header.len > self.budget / 2 && header.len > 0 {
             self.found.spent = true;
             return Ok(false);
         }
@@ -150,27 +153,26 @@ impl Search<'_> {
         };
         let confirmed = crc == Some(header.crc);
         if !confirmed {
-            self.left = self.left.saturating_sub(header.len);
+            self.budget = self.budget.saturating_sub(header.len);
         }
         Ok(confirmed)
     }
 }
 
-/// The first byte that can be the low byte of a record's seal: `SEALED`, perhaps `BARRIER`, perhaps `CONTINUED`.
+/// Returns the position of the first byte that can be the low byte of a record's seal.
 #[inline]
 fn first_low_byte(bytes: &[u8]) -> Option<usize> {
-    const MAYBE: u8 = flag::BARRIER | flag::CONTINUED;
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
     let (words, _) = bytes.as_chunks::<8>();
-    // Eight places at a time: a byte that can be one becomes 0 here, and only then borrows from its high bit.
+    // Eight bytes at a time: a byte that can be one becomes 0 here, and only a byte of 0 borrows from its high bit below.
     let skip = words.iter().position(|word| {
-        let word =
-            (u64::from_le_bytes(*word) & (ONES * u64::from(!MAYBE))) ^ (ONES * u64::from(flag::SEALED));
+        let word = (u64::from_le_bytes(*word) & (ONES * u64::from(!flag::OF_RECORD)))
+            ^ (ONES * u64::from(flag::SEALED));
         word.wrapping_sub(ONES) & !word & HIGHS != 0
     });
     let from = skip.unwrap_or(words.len()) * 8;
-    let found = bytes.iter().skip(from).position(|byte| byte & !MAYBE == flag::SEALED);
+    let found = bytes.iter().skip(from).position(|byte| byte & !flag::OF_RECORD == flag::SEALED);
     found.map(|at| from + at)
 }
 
@@ -179,16 +181,22 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::testing::{B, Built, C};
+    use crate::inspect::testing::{B, Built, C};
 
     fn found(built: &Built, format: Format, from: u64) -> Found {
         let file = built.file();
-        search(Source::new(&file, Path::new("test")), format, from, built.len(), &mut Ticker::silent())
-            .unwrap()
+        search(
+            Source::new(&file, Path::new("test")),
+            format,
+            from,
+            built.len(),
+            &mut ProgressReporter::silent(),
+        )
+        .unwrap()
     }
 
     #[test]
-    fn counts_whole_records_and_tells_the_first_barrier() {
+    fn counts_whole_records_and_reports_the_first_barrier() {
         let built = Built::sealed(&[(b"a", 0), (b"b", 0), (b"", C), (b"c", B), (b"d", B | C)]);
         let all = Found { records: 5, spent: false, barrier: Some(50), header: true };
         assert_eq!(found(&built, Format::Sealed, 0), all);
@@ -220,22 +228,22 @@ mod tests {
     }
 
     #[test]
-    fn finds_records_wherever_they_lie_around_the_window() {
-        for behind in [0, 1, 12, 13, 15, 16, 17, 31, 100] {
-            for zeros in [WINDOW, WINDOW + AHEAD] {
-                let built = Built::sealed(&[]).zeros(zeros - behind).record(b"payload", B).record(b"next", 0);
-                assert_eq!(found(&built, Format::Sealed, 0).records, 2, "{behind} before {zeros}");
-                let built = Built::reference(&[]).zeros(zeros - behind).record(b"payload", 0);
-                assert_eq!(found(&built, Format::Reference, 0).records, 1, "{behind} before {zeros}");
+    fn finds_records_wherever_they_lie_around_the_end_of_a_read() {
+        for before in [0, 1, 12, 13, 15, 16, 17, 31, 100] {
+            for zeros in [STRETCH, STRETCH + READ_AHEAD] {
+                let built = Built::sealed(&[]).zeros(zeros - before).record(b"payload", B).record(b"next", 0);
+                assert_eq!(found(&built, Format::Sealed, 0).records, 2, "{before} before {zeros}");
+                let built = Built::reference(&[]).zeros(zeros - before).record(b"payload", 0);
+                assert_eq!(found(&built, Format::Reference, 0).records, 1, "{before} before {zeros}");
             }
         }
     }
 
     #[test]
-    fn goes_on_behind_a_confirmed_record_however_long() {
+    fn goes_on_after_a_confirmed_record_however_long() {
         // The inner records are payload: they must not count.
         let inner = Built::sealed(&[]).zeros(17).record(b"inner", B);
-        for len in [100, AHEAD, AHEAD + 1, 2 * WINDOW, 3 * (WINDOW + AHEAD)] {
+        for len in [100, READ_AHEAD, READ_AHEAD + 1, 2 * STRETCH, 3 * (STRETCH + READ_AHEAD)] {
             let mut payload = inner.bytes[16..].to_vec();
             payload.resize(len, 9);
             let built = Built::sealed(&[]).zeros(1).record(&payload, 0).record(b"last", B);
@@ -254,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn forgeries_spend_the_budget_and_not_the_day() {
+    fn forged_headers_spend_the_budget() {
         let built = forged(8 << 20);
         let found = found(&built, Format::Sealed, 1);
         assert!(found.spent && found.header);
@@ -262,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn long_forgeries_do_not_starve_a_short_record_behind_them() {
+    fn long_forged_headers_do_not_hide_a_short_record_after_them() {
         let real = Built::sealed(&[]).zeros(1 << 20).record(b"real", B);
         let forged = forged(1 << 20);
         let mut built = real.clone();
@@ -279,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quick_look_finds_what_a_slow_one_finds() {
+    fn first_low_byte_finds_what_a_simple_search_finds() {
         let bytes: Vec<u8> = (0..2000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for from in 0..bytes.len() {
             let slow = bytes[from..].iter().position(|byte| matches!(byte, 1 | 3 | 5 | 7));

@@ -1,218 +1,135 @@
-//! Reads off a file what the classification needs to know: its end, its format, how far its records go, and what lies
-//! beyond. Writes nothing.
+//! Reads a whole file once and classifies how it ends: detects its format, scans its records, gathers the facts about
+//! the place where the scan ended, and classifies them.
 
 use crate::error::Result;
-use crate::format::{CRASHED_CREATION_MAX, Gap, HEADER_LEN, Header, Sealed};
+use crate::format::{Boundary, Cursor, HEADER_LEN, Sealed};
 use crate::index::IndexWriter;
-use crate::inspect::classify::{Facts, Mark, Ruled, classify};
-use crate::inspect::pread::{PIECE, Place, Source, Ticker, is_record};
-use crate::inspect::scan::{Orders, Scanned, scan};
+use crate::inspect::classify::{Classification, Facts, classify};
+use crate::inspect::detect::{Detected, FileEnd, detect, first_boundary, is_whole_reference_record};
+use crate::inspect::pread::Source;
+use crate::inspect::progress::ProgressReporter;
+use crate::inspect::scan::{ScanRequest, Scanned, scan};
 use crate::inspect::search::search;
 use crate::options::{Format, IndexMode};
 
-/// How a file ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tail {
-    pub(crate) len: u64,
-    /// Where the last byte ends that is not zero.
-    pub(crate) zeros_from: u64,
-    pub(crate) mark: Option<Mark>,
+/// What a caller asks of a survey.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SurveyRequest {
+    /// How the index keeps the records.
+    pub(crate) index: IndexMode,
+    /// The format that the caller gives to a new file.
+    pub(crate) new_file_format: Format,
+    /// A file that is not a journal is to be read as a damaged journal of the reference format.
+    pub(crate) force_reference: bool,
 }
 
-impl Tail {
-    /// Looks at the end of a file of `len` bytes.
-    pub(crate) fn of(source: Source<'_>, len: u64) -> Result<Self> {
-        let zeros_from = source.last_non_zero(len)?;
-        let mut mark = None;
-        // Only zeros lie behind a mark, and the low byte of its seal, 12 bytes in, is not zero. So it begins
-        // between 13 and 16 bytes before the zeros do.
-        let mut bytes = [0; 19];
-        let base = zeros_from.saturating_sub(16);
-        let read = source.read_at(&mut bytes, base)?.min(usize::try_from(len - base).unwrap_or(usize::MAX));
-        for at in 0..=3usize {
-            let offset = base + at as u64;
-            let Some(header) = Header::decode_at(bytes.get(..read).unwrap_or_default(), at) else { break };
-            let no_zeros = offset + 12 < zeros_from && zeros_from <= offset + HEADER_LEN;
-            if no_zeros && header.unseal(offset) == Some(Sealed::Mark) {
-                mark = Some(Mark { offset, end: header.len });
-            }
-        }
-        Ok(Self { len, zeros_from, mark })
-    }
-}
-
-/// What the first header says about the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Nothing yet: 0 bytes, or the zeros of a creation that crashed.
-    New,
-    /// To be read in this format, which the walk may contradict.
-    As(Format),
-    /// It is none.
-    Nothing,
-}
-
-/// Tells a file's format by its first header. `asked` is what the one who opens it asked for.
-pub(crate) fn tell(source: Source<'_>, tail: &Tail, asked: Format, ticker: &mut Ticker<'_>) -> Result<Told> {
-    if tail.len == 0 {
-        return Ok(Told::New);
-    }
-    let Some(first) = source.header_at(0)? else { return Ok(Told::Nothing) };
-    if first.seal != 0 {
-        return Ok(Told::As(Format::Sealed));
-    }
-    if first != Header::decode(&[0; 16]) {
-        return Ok(Told::As(Format::Reference));
-    }
-    // Sixteen zeros are an empty record of the reference format, or what is left of a sealed header.
-    if tail.zeros_from == 0 {
-        return Ok(match (tail.len, asked) {
-            (0..=CRASHED_CREATION_MAX, Format::Reference) => Told::As(Format::Reference),
-            (0..=CRASHED_CREATION_MAX, Format::Sealed) => Told::New,
-            _ => Told::Nothing,
-        });
-    }
-    if tail.mark.is_some() || search(source, Format::Sealed, 1, tail.len, ticker)?.header {
-        return Ok(Told::As(Format::Sealed));
-    }
-    // The first record that is not empty begins with the header that the first other byte is in.
-    let Some(first) = source.first_non_zero(tail.len)?.map(|at| at & !(HEADER_LEN - 1)) else {
-        return Ok(Told::Nothing);
-    };
-    Ok(match whole_reference_record(source, first, tail.len)? {
-        true => Told::As(Format::Reference),
-        false => Told::Nothing,
-    })
-}
-
-/// An index that begins where the records do: at 0, or behind a gap. A gap that is not valid is no gap.
-pub(crate) fn begin(source: Source<'_>, format: Format, mode: IndexMode, len: u64) -> Result<IndexWriter> {
-    let mut bytes = [0; 32];
-    let read = source.read_at(&mut bytes, 0)?;
-    let bytes = bytes.get(..read).unwrap_or_default();
-    if let (Format::Sealed, Some(header)) = (format, Header::decode_at(bytes, 0)) {
-        let gap = header.unseal(0).filter(|what| *what == Sealed::Gap);
-        let gap = gap.and_then(|_| Gap::decode(header, bytes.get(16..)?));
-        // More records than a file can hold were never removed, and indexes beyond that would overflow.
-        let gap = gap.filter(|gap| gap.removed <= i64::MAX as u64);
-        if let (Some(gap), Some(end)) = (gap, header.end(0).filter(|&end| end <= len)) {
-            return Ok(IndexWriter::new(mode, gap.next_index(), end));
-        }
-    }
-    Ok(IndexWriter::new(mode, 1, 0))
-}
-
-/// Whether a whole, valid record of the reference format that is not empty begins at `offset`.
-fn whole_reference_record(source: Source<'_>, offset: u64, len: u64) -> Result<bool> {
-    let Some(header) = source.header_at(offset)? else { return Ok(false) };
-    if header.seal != 0 || header.len == 0 || header.end(offset).is_none_or(|end| end > len) {
-        return Ok(false);
-    }
-    payload_matches(source, header, offset)
-}
-
-fn payload_matches(source: Source<'_>, header: Header, offset: u64) -> Result<bool> {
-    let mut piece = Vec::with_capacity(header.len.min(PIECE as u64) as usize);
-    let crc = source.crc(offset.saturating_add(HEADER_LEN), header.len, &mut piece, |_| true)?;
-    Ok(crc == Some(header.crc))
-}
-
-/// Says what it means that a walk through a file of this format ended so. With `insist`, a file that is not a
-/// journal is one of the reference format that is damaged at 0.
-pub(crate) fn rule(
-    source: Source<'_>,
-    format: Format,
-    insist: bool,
-    tail: &Tail,
-    scanned: &Scanned,
-    ticker: &mut Ticker<'_>,
-) -> Result<Ruled> {
-    let Tail { len, zeros_from, mark } = *tail;
-    let x = scanned.x;
-    let header = match x.offset.checked_add(HEADER_LEN) {
-        Some(end) if end <= len => source.header_at(x.offset)?,
-        _ => None,
-    };
-    let end = header.and_then(|header| header.end(x.offset)).filter(|&end| end <= len);
-    let unsealed = match (header, mark) {
-        (Some(header), Some(mark)) if end == Some(mark.end) => payload_matches(source, header, x.offset)?,
-        _ => false,
-    };
-    let valid = header.is_some_and(|header| {
-        let gap = x.offset == 0 && header.unseal(0) == Some(Sealed::Gap);
-        gap || is_record(Format::Sealed, header, x.offset)
-    });
-    let facts = Facts {
-        format,
-        insist,
-        len,
-        zeros_from,
-        mark,
-        x,
-        batch: scanned.batch,
-        passed: scanned.passed,
-        header,
-        unsealed,
-        reference_at_x: format == Format::Sealed && whole_reference_record(source, x.offset, len)?,
-    };
-    let behind = x.offset.saturating_add(1);
-    classify(&facts, &mut |wanted| {
-        let from = match (wanted, format, end) {
-            // The header proves its length: what is inside its payload is payload.
-            (Format::Sealed, Format::Sealed, Some(end)) if valid => end,
-            (Format::Sealed, Format::Reference, _) => x.offset,
-            _ => behind,
-        };
-        search(source, wanted, from, len, ticker)
-    })
-}
-
-/// A file, read through once.
+/// What a file holds and how it ends.
 #[derive(Debug)]
 pub(crate) struct Survey {
-    /// `None` if there is nothing to rule about: a new file.
-    pub(crate) ruled: Option<Ruled>,
-    pub(crate) tail: Tail,
-    pub(crate) scanned: Scanned,
+    /// `None` for a new file, about which there is nothing to classify.
+    pub(crate) classification: Option<Classification>,
+    pub(super) file_end: FileEnd,
+    /// X: the first boundary at which no whole, valid record begins, and the batch that it is in.
+    pub(crate) x: Cursor,
     /// The records up to X.
     pub(crate) index: IndexWriter,
-    /// Only the one who opens it takes it for a journal.
-    pub(crate) insisted: bool,
+    /// The file counts as a journal only because the request forces the reference format.
+    pub(crate) forced_reference: bool,
 }
 
 impl Survey {
-    /// Reads a file of `len` bytes through. `asked` is the format that the one who opens it asked for; with
-    /// `insist`, a file that is not a journal is read as a reference journal all the same.
+    /// Reads a file of `len` bytes.
     ///
     /// # Errors
     /// `Io`, or `Stopped`.
-    pub(crate) fn take(
+    pub(crate) fn read(
         source: Source<'_>,
         len: u64,
-        mode: IndexMode,
-        asked: Format,
-        insist: bool,
-        ticker: &mut Ticker<'_>,
+        request: SurveyRequest,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Self> {
-        let tail = Tail::of(source, len)?;
-        let start = Place { offset: 0, index: 1 };
-        let nowhere = Scanned { x: start, batch: None, passed: None };
-        let (format, known) = match tell(source, &tail, asked, ticker)? {
-            Told::New => {
-                let index = IndexWriter::new(mode, 1, 0);
-                return Ok(Self { ruled: None, tail, scanned: nowhere, index, insisted: false });
+        let SurveyRequest { index: mode, new_file_format, force_reference } = request;
+        let file_end = FileEnd::read(source, len)?;
+        let mut scanned = Scanned { x: Cursor::outside_batch(Boundary::START), passed: None };
+        let (format, detected) = match detect(source, &file_end, new_file_format, progress)? {
+            Detected::NewFile => {
+                let index = IndexWriter::new(mode, Boundary::START.next, Boundary::START.offset);
+                let x = scanned.x;
+                return Ok(Self { classification: None, file_end, x, index, forced_reference: false });
             }
-            Told::As(format) => (format, true),
-            Told::Nothing => (Format::Reference, false),
+            Detected::Journal(format) => (format, true),
+            Detected::NotAJournal => (Format::Reference, false),
         };
-        let mut index = begin(source, format, mode, len)?;
-        let watch = tail.mark.map(|mark| mark.end);
-        let scanned = match known || insist {
-            true => scan(source, Orders { format, len, batch: None, watch }, &mut index, ticker)?,
-            false => nowhere,
-        };
-        let ruled = rule(source, format, insist, &tail, &scanned, ticker)?;
-        let insisted = insist && ruled.format == Format::Reference && (!known || scanned.x.offset == 0);
-        Ok(Self { ruled: Some(ruled), tail, scanned, index, insisted })
+        let first = first_boundary(source, format, len)?;
+        let mut index = IndexWriter::new(mode, first.next, first.offset);
+        if detected || force_reference {
+            let boundary_at = file_end.mark.map(|mark| mark.end);
+            let request = ScanRequest { format, len, batch: None, boundary_at };
+            scanned = scan(source, request, &mut index, progress)?;
+        }
+        let classification = classify_at(source, format, force_reference, file_end, scanned, progress)?;
+        let x = scanned.x;
+        let forced_reference =
+            force_reference && classification.format == Format::Reference && (!detected || x.at.offset == 0);
+        Ok(Self { classification: Some(classification), file_end, x, index, forced_reference })
     }
+}
+
+/// Classifies a file of this format in which no whole, valid record begins at `x`, for a caller that reads the records
+/// itself.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn classify_end(
+    source: Source<'_>,
+    format: Format,
+    file_end: FileEnd,
+    x: Cursor,
+) -> Result<Classification> {
+    let scanned = Scanned { x, passed: None };
+    classify_at(source, format, false, file_end, scanned, &mut ProgressReporter::silent())
+}
+
+/// Gathers the facts about X, and classifies them.
+fn classify_at(
+    source: Source<'_>,
+    format: Format,
+    force_reference: bool,
+    file_end: FileEnd,
+    scanned: Scanned,
+    progress: &mut ProgressReporter<'_>,
+) -> Result<Classification> {
+    let FileEnd { len, mark, .. } = file_end;
+    let x = scanned.x.at.offset;
+    let header = match x.checked_add(HEADER_LEN) {
+        Some(end) if end <= len => source.header_at(x)?,
+        _ => None,
+    };
+    let end = header.and_then(|header| header.end(x)).filter(|&end| end <= len);
+    let whole_but_unsealed = match (header, mark) {
+        (Some(header), Some(mark)) if end == Some(mark.end) => source.payload_matches(header, x)?,
+        _ => false,
+    };
+    let facts = Facts {
+        format,
+        force_reference,
+        file_end,
+        scanned,
+        header,
+        whole_but_unsealed,
+        reference_at_x: format == Format::Sealed && is_whole_reference_record(source, x, len)?,
+    };
+    let valid = header.is_some_and(|header| {
+        let gap = x == 0 && header.unseal(0) == Some(Sealed::Gap);
+        gap || header.is_record(Format::Sealed, x)
+    });
+    classify(&facts, &mut |wanted| {
+        let from = match (wanted, format, end) {
+            // The header proves its length, so everything up to `end` is payload.
+            (Format::Sealed, Format::Sealed, Some(end)) if valid => end,
+            (Format::Sealed, Format::Reference, _) => x,
+            _ => x.saturating_add(1),
+        };
+        search(source, wanted, from, len, progress)
+    })
 }

@@ -1,113 +1,27 @@
-//! What opening does to a file: the only place that decides what is cut. It reads the file through, rules, keeps what
-//! it is going to cut in a quarantine file, cuts, and makes durable what it leaves.
+//! Brings a file that was just opened into a state to be written: acts on the ruling of `inspect`. This folder alone
+//! decides what an open cuts. No other code shortens a file before it is mapped.
 //!
-//! Nothing is written before the ruling is known and the progress callback has had its last chance to stop. The
-//! order of what is written is such that a crash anywhere in between leaves a file that the next open brings to the
-//! same end.
+//! * This file: what is done for each ruling under each policy, and in which order it is written.
+//! * `quarantine`: keeps a copy of what is cut.
+//! * `report`: [`RecoveryReport`] and [`Verdict`], which the caller of the open gets.
+//!
+//! Nothing is written before the ruling is known and the progress callback has been asked for the last time. The order of
+//! the writes is such that after a crash between any two of them the next open comes to the same result.
 
-pub(crate) mod quarantine;
+mod quarantine;
+mod report;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Beyond, Error, Result};
+use crate::error::{Beyond, Result};
 use crate::file::{JournalFile, Origin, end};
-use crate::format::{HEADER_LEN, Header};
+use crate::format::{Boundary, HEADER_LEN, Header};
 use crate::index::IndexWriter;
-use crate::inspect::classify::{Reseal, Ruled, Ruling};
-use crate::inspect::pread::{Place, Source, Ticker};
-use crate::inspect::survey::Survey;
+use crate::inspect::{Classification, ProgressReporter, Reseal, Ruling, Source, Survey, SurveyRequest};
 use crate::options::{Format, Options, Recovery};
-use crate::recover::quarantine::quarantine;
+use quarantine::quarantine;
 
-/// What an open found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// The file was created, or held nothing yet.
-    New,
-    /// It ended as it should, or with room ahead that a crash left.
-    Clean,
-    /// It ended in the midst of a record or a batch, which was cut off.
-    TornTail,
-    /// A crash had interrupted [`Journal::truncate_back`](crate::Journal::truncate_back), which was finished. What it was
-    /// to remove is removed, and not kept in a quarantine file.
-    TruncationFinished,
-    /// It was damaged, and [`Recovery::FirstInvalid`] had it cut there.
-    DamageCut,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::New => "new",
-            Self::Clean => "clean",
-            Self::TornTail => "torn tail",
-            Self::TruncationFinished => "truncation finished",
-            Self::DamageCut => "damage cut",
-        })
-    }
-}
-
-/// What an open found and did. [`Journal::recovery`](crate::Journal::recovery) returns it; it prints as a sentence
-/// or two.
-///
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// # let path = dir.path().join("events.wally");
-/// let journal = wally::Journal::open(&path)?;
-/// assert_eq!(journal.recovery().verdict, wally::Verdict::New);
-/// println!("{}", journal.recovery());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecoveryReport {
-    /// The file's format.
-    pub format: Format,
-    /// How the file was found.
-    pub verdict: Verdict,
-    /// Records that the journal holds.
-    pub records: u64,
-    /// The index of the first of them, whether or not there is one.
-    pub first_index: u64,
-    /// The index of the last of them; `first_index - 1` if there are none.
-    pub last_index: u64,
-    /// Where the last of them ends in the file.
-    pub bytes: u64,
-    /// Where the file was cut, if it was.
-    pub cut_offset: Option<u64>,
-    /// How many bytes were cut there.
-    pub cut_bytes: u64,
-    /// Whole records among them.
-    pub beyond: Beyond,
-    /// The file that holds what was cut, if it was kept: always if whole records are among it, but for those that a
-    /// truncation was to remove.
-    pub quarantine: Option<PathBuf>,
-    /// The time that it took.
-    pub elapsed: Duration,
-}
-
-impl fmt::Display for RecoveryReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, bytes, verdict, .. } = self;
-        let format = self.format.name();
-        write!(f, "{verdict}: {records} records in {bytes} bytes, {format} format")?;
-        if let Some(offset) = self.cut_offset {
-            let at_least = if self.beyond.at_least { "at least " } else { "" };
-            let (cut, whole) = (self.cut_bytes, self.beyond.records);
-            write!(
-                f,
-                "; {cut} bytes were cut at offset {offset}, {at_least}{whole} whole records among them"
-            )?;
-        }
-        if let Some(path) = &self.quarantine {
-            write!(f, "; they are kept in {}", path.display())?;
-        }
-        write!(f, " ({:.1?})", self.elapsed)
-    }
-}
+pub use report::{RecoveryReport, Verdict};
 
 /// A journal that is ready to be mapped and written.
 #[derive(Debug)]
@@ -115,7 +29,7 @@ pub(crate) struct Recovered {
     pub(crate) format: Format,
     /// The records, and where they end.
     pub(crate) index: IndexWriter,
-    /// The mark of the end lies there, so the file is 16 bytes longer than its records; else it ends with them.
+    /// A mark lies where the records end, so the file is 16 bytes longer than they are. Else it ends with them.
     pub(crate) marked: bool,
     pub(crate) report: RecoveryReport,
 }
@@ -123,26 +37,29 @@ pub(crate) struct Recovered {
 /// Brings a file that was just opened and locked into a state to be written.
 ///
 /// # Errors
-/// `Io`, `Corrupt`, `NotAJournal`, `UnsupportedFormat` or `Stopped`. The file is untouched then, unless it is `Io` of
-/// a write.
+/// `Io`, `Corrupt`, `NotAJournal`, `UnsupportedFormat` or `Stopped`. The file is untouched then, unless a write has failed.
 pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> Result<Recovered> {
     let len = file.len()?;
     let started = Instant::now();
-    let mut ticker = Ticker::new(options.on_progress.as_deref(), len);
-    ticker.tell()?;
+    let mut progress = ProgressReporter::new(options.on_progress.as_deref(), len);
+    progress.report()?;
     let source = Source::new(file.as_file(), file.path());
-    let insist =
-        options.new_file_format == Format::Reference && options.recovery_policy == Recovery::FirstInvalid;
-    let survey = Survey::take(source, len, options.index, options.new_file_format, insist, &mut ticker)?;
-    let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
-    ticker.tick(0, len, records)?;
-    ticker.tell()?;
+    let request = SurveyRequest {
+        index: options.index,
+        new_file_format: options.new_file_format,
+        force_reference: options.new_file_format == Format::Reference
+            && options.recovery_policy == Recovery::FirstInvalid,
+    };
+    let Survey { classification, x, index, forced_reference, .. } =
+        Survey::read(source, len, request, &mut progress)?;
+    let records = index.last().saturating_sub(index.index().first().saturating_sub(1));
+    progress.advance(0, len, records)?;
+    progress.report()?;
     // The callback is the caller's code, and may have forked.
     file.check_process()?;
 
-    let Survey { ruled, scanned, index, insisted, .. } = survey;
     let mut report = RecoveryReport {
-        format: ruled.map_or(options.new_file_format, |ruled| ruled.format),
+        format: classification.map_or(options.new_file_format, |known| known.format),
         verdict: Verdict::Clean,
         records: 0,
         first_index: 1,
@@ -154,17 +71,17 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
         quarantine: None,
         elapsed: Duration::ZERO,
     };
-    // Nobody else may have done so: the one who created the file may have crashed, and the one who renamed it may not
-    // care. No later sync of the file has to bring the entry along: an empty record in the place of the mark changes no
-    // size, so that fdatasync has nothing of the directory to commit.
+    // The entry may be new: the process that created the file may have crashed, and a rename is often not synced. No later
+    // sync of the file has to bring the entry along: an empty record in the place of the mark changes no size, so that
+    // fdatasync has nothing of the directory to commit.
     file.sync_directory()?;
-    let opening = Opening { file, origin, len, x: scanned.x, insisted, options };
-    let (index, marked) = match ruled {
+    let opening = Opening { file, origin, len, x: x.at, forced_reference, options };
+    let (index, marked) = match classification {
         None => {
             report.verdict = Verdict::New;
             (index, opening.create()?)
         }
-        Some(ruled) => opening.finish(ruled, index, &mut report)?,
+        Some(classification) => opening.finish(classification, index, &mut report)?,
     };
     report.first_index = index.index().first();
     report.last_index = index.last();
@@ -174,21 +91,21 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
     Ok(Recovered { format: report.format, index, marked, report })
 }
 
-/// An open whose ruling is known.
+/// An open for which the file has been classified.
 struct Opening<'a> {
     file: &'a JournalFile,
     origin: Origin,
     len: u64,
-    x: Place,
-    /// See [`Survey::insisted`].
-    insisted: bool,
+    x: Boundary,
+    /// See [`Survey::forced_reference`].
+    forced_reference: bool,
     options: &'a Options,
 }
 
 /// A cut to be made.
-struct Cut {
+struct PlannedCut {
     format: Format,
-    end: Place,
+    end: Boundary,
     reseal: Option<Reseal>,
 }
 
@@ -220,13 +137,16 @@ impl Opening<'_> {
     /// Does what the ruling and the policy ask for. Returns the index and whether a mark lies at its end.
     fn finish(
         &self,
-        ruled: Ruled,
+        classification: Classification,
         index: IndexWriter,
         report: &mut RecoveryReport,
     ) -> Result<(IndexWriter, bool)> {
-        let (end, reseal, verdict) = match (ruled.ruling, self.options.recovery_policy) {
-            (Ruling::NotAJournal, _) => return Err(not_a_journal(self.file.path())),
-            (Ruling::Newer, _) => return Err(newer(self.file.path(), self.x)),
+        let (end, reseal, verdict) = match (classification.ruling, self.options.recovery_policy) {
+            (Ruling::NotAJournal | Ruling::Newer, _)
+            | (Ruling::Torn { .. } | Ruling::Corrupt { .. }, Recovery::Strict)
+            | (Ruling::Corrupt { .. }, Recovery::TornTail) => {
+                return Err(classification.error(self.file.path(), self.x));
+            }
             (Ruling::Clean { marked }, _) => {
                 self.file.sync()?;
                 let marked_len = index.end().saturating_add(HEADER_LEN);
@@ -236,21 +156,17 @@ impl Opening<'_> {
                 }
                 return Ok((index, marked));
             }
-            (Ruling::RoomAhead, _) => (self.x, None, Verdict::Clean),
+            (Ruling::Preallocated, _) => (self.x, None, Verdict::Clean),
             (Ruling::Truncated { end, reseal }, _) => (end, reseal, Verdict::TruncationFinished),
-            (Ruling::Torn { .. } | Ruling::Corrupt { .. }, Recovery::Strict)
-            | (Ruling::Corrupt { .. }, Recovery::TornTail) => {
-                return Err(corrupt(self.file.path(), self.x, &ruled));
-            }
-            (Ruling::Torn { end }, _) if self.insisted => (end, None, Verdict::DamageCut),
+            (Ruling::Torn { end }, _) if self.forced_reference => (end, None, Verdict::DamageCut),
             (Ruling::Torn { end }, _) => (end, None, Verdict::TornTail),
             (Ruling::Corrupt { end }, Recovery::FirstInvalid) => (end, None, Verdict::DamageCut),
         };
         if verdict != Verdict::Clean {
-            report.beyond = ruled.beyond();
-            // Records in front of X go as well: those behind T, or of the batch that X is in. What a gap stands for is
-            // gone already.
-            report.beyond.records += self.x.index.saturating_sub(end.index.max(index.index().first()));
+            report.beyond = classification.beyond();
+            // Records before X are cut as well: those after T, or of the batch that X is in. The records of a gap were
+            // removed before.
+            report.beyond.records += self.x.next.saturating_sub(end.next.max(index.index().first()));
             report.cut_offset = Some(end.offset);
             report.cut_bytes = self.len.saturating_sub(end.offset);
             let keep = report.beyond.records > 0
@@ -265,19 +181,19 @@ impl Opening<'_> {
             }
         }
         report.verdict = verdict;
-        self.cut(Cut { format: ruled.format, end, reseal }, index)
+        self.cut(PlannedCut { format: classification.format, end, reseal }, index)
     }
 
     /// Cuts the file, durably, and leaves a mark at its new end.
-    fn cut(&self, planned: Cut, mut index: IndexWriter) -> Result<(IndexWriter, bool)> {
-        let Cut { format, end, reseal } = planned;
+    fn cut(&self, planned: PlannedCut, mut index: IndexWriter) -> Result<(IndexWriter, bool)> {
+        let PlannedCut { format, end, reseal } = planned;
         if end.offset == 0 {
             // A gap is cut as well, and with it the numbering.
             index = IndexWriter::new(self.options.index, 1, 0);
         } else if end.offset > index.end() {
             index.push(end.offset);
         } else {
-            index.rewind(end.index.saturating_sub(1), end.offset);
+            index.rewind(end.last(), end.offset);
         }
         if format == Format::Reference {
             return Ok((index, end::cut(self.file, format, end.offset)?));
@@ -297,8 +213,8 @@ impl Opening<'_> {
         Ok((index, marked))
     }
 
-    /// The mark takes the place of the first header: most file systems have to allocate no block for it, and at no moment
-    /// does the file begin with anything that is not recognised. Without room for it nothing stays of the file.
+    /// Cuts the file to a mark at 0. The mark is written over the first header: most file systems have to allocate no block
+    /// for it, and the file begins with a valid header at every moment. Without room for it nothing stays of the file.
     fn mark_at_zero(&self) -> Result<bool> {
         let marked = end::write_mark(self.file, 0)?;
         self.file.sync()?;
@@ -308,19 +224,6 @@ impl Opening<'_> {
         }
         Ok(marked)
     }
-}
-
-pub(crate) fn not_a_journal(path: &Path) -> Error {
-    Error::NotAJournal { path: path.to_owned() }
-}
-
-pub(crate) fn newer(path: &Path, x: Place) -> Error {
-    let what = format!("the header at offset {} was written by a newer version", x.offset);
-    Error::UnsupportedFormat { path: path.to_owned(), what }
-}
-
-pub(crate) fn corrupt(path: &Path, x: Place, ruled: &Ruled) -> Error {
-    Error::Corrupt { path: path.to_owned(), offset: x.offset, index: x.index, beyond: Some(ruled.beyond()) }
 }
 
 #[cfg(test)]

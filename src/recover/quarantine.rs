@@ -1,18 +1,20 @@
-//! Where recovery keeps what it is going to cut.
+//! Copies what recovery is going to cut into a file of its own.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::file::JournalFile;
-use crate::inspect::pread::PIECE;
 
-/// Copies the bytes `from..len` of the journal into a new file `PATH.cut-FROM` beside it, links resolved, or with `-1`, `-2`… behind that if it
-/// exists, and makes it durable. If that fails, nothing is left of it.
+/// The number of bytes that are copied at a time.
+const PIECE: usize = 1 << 20;
+
+/// Copies the bytes `from..len` of the journal into a new file `PATH.cut-FROM`, links in PATH resolved, or with `-1`, `-2`… added if that
+/// exists, and makes it durable. If that fails, the new file is removed.
 ///
 /// # Errors
 /// `Io`.
-pub(crate) fn quarantine(journal: &JournalFile, from: u64, len: u64) -> Result<PathBuf> {
+pub(super) fn quarantine(journal: &JournalFile, from: u64, len: u64) -> Result<PathBuf> {
     let (file, path) = create(journal, from)?;
     let kept = fill(journal, &file, from, len);
     if kept.is_err() {

@@ -4,40 +4,17 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tempfile::TempDir;
-
 use super::*;
+use crate::error::Error;
 use crate::file::seam::Seamed;
 use crate::inspect::State;
-use crate::testing::{B, Built, C};
+use crate::inspect::testing::{B, Built, BuiltFile, C};
 use crate::walk::Walk;
 
-struct Bench {
-    dir: TempDir,
-    path: PathBuf,
-}
-
-impl Bench {
-    fn new(built: &Built) -> Self {
-        // In memory where there is such a place: hundreds of opens sync.
-        let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let path = dir.path().join("j");
-        std::fs::write(&path, &built.bytes).unwrap();
-        Self { dir, path }
-    }
-
+impl BuiltFile {
     fn open(&self, options: &Options) -> Result<Recovered> {
         let (file, origin) = JournalFile::open(&self.path, true, Seamed::of(options))?;
         recover(&file, origin, options)
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        std::fs::read(&self.path).unwrap()
-    }
-
-    fn files(&self) -> usize {
-        std::fs::read_dir(self.dir.path()).unwrap().count()
     }
 }
 
@@ -46,16 +23,16 @@ fn with(policy: Recovery) -> Options {
 }
 
 fn state(built: &Built) -> State {
-    let bench = Bench::new(built);
-    let inspection = Walk::inspect(&bench.path).unwrap();
-    let walk: Vec<_> = Walk::open(&bench.path).unwrap().collect();
+    let file = BuiltFile::new(built);
+    let inspection = Walk::inspect(&file.path).unwrap();
+    let walk: Vec<_> = Walk::open(&file.path).unwrap().collect();
     assert_eq!(walk.iter().filter(|entry| entry.is_ok()).count() as u64, inspection.records);
     match (inspection.state, walk.last()) {
         (State::Clean, None | Some(Ok(_))) => {}
-        // What stays of a truncation to finish is whole, so the walk has nothing to complain of.
+        // What an unfinished truncation keeps is whole, so the walk ends without an error.
         (State::Torn, None | Some(Ok(_))) => {
             assert_eq!(inspection.damage_offset, Some(inspection.good_bytes));
-            let opened = Bench::new(built).open(&Options::new()).unwrap();
+            let opened = BuiltFile::new(built).open(&Options::new()).unwrap();
             assert_eq!(opened.report.verdict, Verdict::TruncationFinished);
             assert_eq!(Some(opened.report.beyond), inspection.beyond);
         }
@@ -66,28 +43,28 @@ fn state(built: &Built) -> State {
         (State::Unsupported, Some(Err(Error::UnsupportedFormat { .. }))) => {}
         (state, last) => panic!("{state} but {last:?}"),
     }
-    assert_eq!(bench.bytes(), built.bytes);
+    assert_eq!(file.bytes(), built.bytes);
     inspection.state
 }
 
-/// Opens it under a policy and expects a cut: what is left, with a mark if it is sealed. Then opens it again.
+/// Opens the journal under a policy and expects a cut that leaves `left`, with a mark if it is sealed. Then opens it again.
 #[track_caller]
 fn expect_cut(built: &Built, policy: Recovery, left: &Built, sealed: bool, verdict: Verdict, whole: u64) {
-    let bench = Bench::new(built);
-    let opened = bench.open(&with(policy)).unwrap();
+    let file = BuiltFile::new(built);
+    let opened = file.open(&with(policy)).unwrap();
     let report = &opened.report;
     assert_eq!((report.verdict, report.beyond.records), (verdict, whole), "{report}");
     assert_eq!((report.cut_offset, report.cut_bytes), (Some(left.len()), built.len() - left.len()));
     assert_eq!((opened.index.end(), report.bytes, opened.marked), (left.len(), left.len(), sealed));
-    assert_eq!(bench.bytes(), if sealed { left.clone().closed().bytes } else { left.bytes.clone() });
+    assert_eq!(file.bytes(), if sealed { left.clone().closed().bytes } else { left.bytes.clone() });
     let keeps = (whole > 0 || verdict == Verdict::DamageCut || report.beyond.at_least)
         && verdict != Verdict::TruncationFinished;
     assert_eq!(report.quarantine.is_some(), keeps, "{report}");
     if let Some(path) = &report.quarantine {
-        assert_eq!(path, &bench.path.with_file_name(format!("j.cut-{}", left.len())));
+        assert_eq!(path, &file.path.with_file_name(format!("j.cut-{}", left.len())));
         assert_eq!(std::fs::read(path).unwrap(), built.bytes[left.bytes.len()..]);
     }
-    let again = bench.open(&with(Recovery::Strict));
+    let again = file.open(&with(Recovery::Strict));
     if sealed || left.len() > 0 {
         let again = again.unwrap();
         assert_eq!((again.report.verdict, again.report.records), (Verdict::Clean, report.records));
@@ -97,11 +74,11 @@ fn expect_cut(built: &Built, policy: Recovery, left: &Built, sealed: bool, verdi
 
 #[track_caller]
 fn expect_refusal(built: &Built, policy: Recovery, matches: impl Fn(&Error) -> bool) {
-    let bench = Bench::new(built);
-    let error = bench.open(&with(policy)).unwrap_err();
+    let file = BuiltFile::new(built);
+    let error = file.open(&with(policy)).unwrap_err();
     assert!(matches(&error), "{error}");
-    assert_eq!(bench.bytes(), built.bytes, "the file was touched");
-    assert_eq!(bench.files(), 1);
+    assert_eq!(file.bytes(), built.bytes, "the file was touched");
+    assert_eq!(file.files(), 1);
 }
 
 #[track_caller]
@@ -113,12 +90,12 @@ fn expect_torn(built: &Built, left: &Built, sealed: bool, whole: u64) {
 }
 
 #[track_caller]
-fn expect_corrupt(built: &Built, left: &Built, x: Place, expected: Beyond, whole: u64) {
+fn expect_corrupt(built: &Built, left: &Built, x: Boundary, expected: Beyond, whole: u64) {
     assert_eq!(state(built), State::Corrupt);
     for policy in [Recovery::TornTail, Recovery::Strict] {
         expect_refusal(built, policy, |error| match error {
             Error::Corrupt { offset, index, beyond, .. } => {
-                assert_eq!((*offset, *index, *beyond), (x.offset, x.index, Some(expected)));
+                assert_eq!((*offset, *index, *beyond), (x.offset, x.next, Some(expected)));
                 true
             }
             _ => false,
@@ -147,12 +124,12 @@ fn a_new_file_begins_as_a_mark() {
         let built = Built::sealed(&[]).zeros(before);
         assert_eq!(state(&built), State::Clean);
         for policy in ALL {
-            let bench = Bench::new(&built);
-            let opened = bench.open(&with(policy)).unwrap();
+            let file = BuiltFile::new(&built);
+            let opened = file.open(&with(policy)).unwrap();
             assert_eq!((opened.report.verdict, opened.marked), (Verdict::New, true));
             assert_eq!((opened.index.last(), opened.index.end()), (0, 0));
-            assert_eq!(bench.bytes(), Header::mark(0, 0).encode());
-            assert_eq!(bench.open(&with(policy)).unwrap().report.verdict, Verdict::Clean);
+            assert_eq!(file.bytes(), Header::mark(0, 0).encode());
+            assert_eq!(file.open(&with(policy)).unwrap().report.verdict, Verdict::Clean);
         }
     }
 }
@@ -160,17 +137,17 @@ fn a_new_file_begins_as_a_mark() {
 #[test]
 fn a_new_reference_file_stays_empty_and_zeros_are_its_records() {
     let options = Options::new().new_file_format(Format::Reference).clone();
-    let opened = Bench::new(&Built::reference(&[])).open(&options).unwrap();
+    let opened = BuiltFile::new(&Built::reference(&[])).open(&options).unwrap();
     assert_eq!((opened.format, opened.marked, opened.index.end()), (Format::Reference, false, 0));
-    let opened = Bench::new(&Built::reference(&[b"", b"", b""])).open(&options).unwrap();
+    let opened = BuiltFile::new(&Built::reference(&[b"", b"", b""])).open(&options).unwrap();
     assert_eq!((opened.report.verdict, opened.index.last()), (Verdict::Clean, 3));
-    let bench = Bench::new(&Built::reference(&[b"", b"", b""]).zeros(5));
-    let opened = bench.open(&options).unwrap();
-    assert_eq!((opened.report.verdict, bench.bytes().len()), (Verdict::TornTail, 48));
+    let file = BuiltFile::new(&Built::reference(&[b"", b"", b""]).zeros(5));
+    let opened = file.open(&options).unwrap();
+    assert_eq!((opened.report.verdict, file.bytes().len()), (Verdict::TornTail, 48));
 }
 
 #[test]
-fn row_1_what_is_no_journal_is_left_alone() {
+fn row_1_what_is_not_a_journal_is_left_alone() {
     let text = b"Dear diary, this is not a journal of the kind that you think it is.\n".repeat(200);
     let mut files: Vec<Vec<u8>> = (1..16).map(|n| vec![0; n]).collect();
     files.extend((1..16).map(|n| b"0123456789abcdef"[..n].to_vec()));
@@ -186,8 +163,8 @@ fn row_1_what_is_no_journal_is_left_alone() {
 }
 
 #[test]
-fn row_1_yields_to_one_who_insists_on_the_reference_format() {
-    let insist =
+fn row_1_yields_to_a_caller_that_forces_the_reference_format() {
+    let forced =
         Options::new().new_file_format(Format::Reference).recovery_policy(Recovery::FirstInvalid).clone();
     let with_records = Built::new(Format::Reference).raw(b"junk at the front").record(b"whole", 0);
     for (built, left, whole) in [
@@ -196,22 +173,22 @@ fn row_1_yields_to_one_who_insists_on_the_reference_format() {
         (Built::reference(&[b""]).raw(b"and then text, also not one"), 16, 0),
         (Built::reference(&[]).raw(b"short"), 0, 0),
     ] {
-        let bench = Bench::new(&built);
-        let opened = bench.open(&insist).unwrap();
+        let file = BuiltFile::new(&built);
+        let opened = file.open(&forced).unwrap();
         assert_eq!((opened.report.verdict, opened.report.beyond.records), (Verdict::DamageCut, whole));
-        assert_eq!(bench.bytes(), built.bytes[..left]);
+        assert_eq!(file.bytes(), built.bytes[..left]);
         assert_eq!(std::fs::read(opened.report.quarantine.unwrap()).unwrap(), built.bytes[left..]);
         for refused in
             [with(Recovery::FirstInvalid), Options::new().new_file_format(Format::Reference).clone()]
         {
-            let bench = Bench::new(&built);
-            assert!(matches!(bench.open(&refused), Err(Error::NotAJournal { .. })));
-            assert_eq!(bench.bytes(), built.bytes);
+            let file = BuiltFile::new(&built);
+            assert!(matches!(file.open(&refused), Err(Error::NotAJournal { .. })));
+            assert_eq!(file.bytes(), built.bytes);
         }
     }
     // But not against a sealed header.
-    let bench = Bench::new(&Built::sealed(&[]).raw(&[7; 20]).record(b"sealed", 0));
-    assert_eq!(bench.open(&insist).unwrap().format, Format::Sealed);
+    let file = BuiltFile::new(&Built::sealed(&[]).raw(&[7; 20]).record(b"sealed", 0));
+    assert_eq!(file.open(&forced).unwrap().format, Format::Sealed);
 }
 
 #[test]
@@ -232,11 +209,11 @@ fn row_3_a_closed_journal_is_clean() {
         let closed = built.clone().closed();
         assert_eq!(state(&closed), State::Clean);
         for policy in ALL {
-            let bench = Bench::new(&closed.clone().zeros(zeros));
-            let opened = bench.open(&with(policy)).unwrap();
+            let file = BuiltFile::new(&closed.clone().zeros(zeros));
+            let opened = file.open(&with(policy)).unwrap();
             assert_eq!((opened.report.verdict, opened.marked), (Verdict::Clean, true));
             assert_eq!((opened.report.cut_offset, opened.index.end()), (None, built.len()));
-            assert_eq!(bench.bytes(), closed.bytes);
+            assert_eq!(file.bytes(), closed.bytes);
         }
     }
 }
@@ -244,15 +221,15 @@ fn row_3_a_closed_journal_is_clean() {
 #[test]
 fn row_3_a_truncation_is_finished() {
     let ab = Built::sealed(&[(b"a", B), (b"b", 0)]);
-    // Before ftruncate: what is to go is still whole.
+    // Before ftruncate: the records to be removed are still whole.
     let before = abc().zeros(4096 - 51).mark(ab.len());
     expect_finished(&before, &ab, 1);
     // The file system wrote zeros from T to the end of its block, but not the new size.
     expect_finished(&ab.clone().zeros(4096 - 34).mark(ab.len()), &ab, 0);
-    // Right behind the old end, and the new mark already lies at T.
+    // Directly after the old end, and the new mark already lies at T.
     expect_finished(&abc().mark(ab.len()), &ab, 1);
     expect_finished(&ab.clone().closed().raw(b"c").zeros(100).mark(ab.len()), &ab, 0);
-    // Barriers among what is to go are no alarm, nor is damage there.
+    // Neither barriers nor damage in what the truncation removes are reported as damage.
     let barriers = Built::sealed(&[(b"a", B), (b"b", 0), (b"c", B), (b"d", B)]);
     expect_finished(&barriers.clone().zeros(99).mark(ab.len()), &ab, 2);
     expect_finished(&barriers.clone().zeros(99).mark(ab.len()).damage(34 + 16), &ab, 1);
@@ -270,7 +247,7 @@ fn row_3_a_truncation_inside_a_batch_ends_the_batch_there() {
     expect_finished(&batch.clone().zeros(64).mark(51), &resealed, 1);
     let first = Built::sealed(&[(b"a", B), (b"b", B)]);
     expect_finished(&batch.clone().zeros(64).mark(34), &first, 2);
-    // The new seal was being written: bytes of it are neither the old nor the new. The record counts.
+    // The new seal was being written, and its bytes are neither the old ones nor the new. The record counts.
     let mut torn = Built::sealed(&[(b"a", B), (b"b", B | C), (b"c", C), (b"d", 0)]).zeros(64).mark(34);
     torn.bytes[17 + 13] ^= 0xFF;
     expect_finished(&torn, &first, 2);
@@ -281,10 +258,10 @@ fn row_3_a_truncation_inside_a_batch_ends_the_batch_there() {
 }
 
 #[test]
-fn row_3_a_mark_that_is_payload_is_none() {
+fn row_3_a_mark_in_a_payload_is_not_a_mark() {
     let inner = Header::mark(16, 0).encode();
     let built = Built::sealed(&[(&inner, B)]);
-    let opened = Bench::new(&built).open(&Options::new()).unwrap();
+    let opened = BuiltFile::new(&built).open(&Options::new()).unwrap();
     assert_eq!((opened.report.verdict, opened.index.last()), (Verdict::Clean, 1));
     assert_eq!(state(&built), State::Clean);
     let inner = Header::mark(33 + 17, 17).encode();
@@ -297,8 +274,8 @@ fn row_3_a_mark_that_is_payload_is_none() {
 }
 
 #[test]
-fn row_4_damage_at_the_very_front_is_an_error() {
-    let at = Place { offset: 0, index: 1 };
+fn row_4_damage_at_the_very_beginning_is_an_error() {
+    let at = Boundary::START;
     let beyond = Beyond { records: 2, at_least: false, proof: None };
     let nothing = Built::sealed(&[]);
     expect_corrupt(&abc().damage(0), &nothing, at, beyond, 2);
@@ -320,15 +297,15 @@ fn row_5_damage_before_a_barrier_is_an_error() {
     let a = Built::sealed(&[(b"a", B)]);
     let beyond = Beyond { records: 3, at_least: false, proof: Some(51) };
     for at in [17, 25, 29, 33] {
-        expect_corrupt(&built.clone().damage(at), &a, Place { offset: 17, index: 2 }, beyond, 3);
+        expect_corrupt(&built.clone().damage(at), &a, Boundary { next: 2, offset: 17 }, beyond, 3);
     }
-    // In a batch the cut is where that begins, and its whole records are among those that go.
+    // In a batch the cut is where the batch begins, so its whole records are cut as well.
     let built = Built::sealed(&[(b"a", B), (b"b", C), (b"c", 0), (b"d", B)]).damage(50);
     let beyond = Beyond { records: 1, at_least: false, proof: Some(51) };
-    expect_corrupt(&built, &a, Place { offset: 34, index: 3 }, beyond, 2);
-    // A length that is damaged takes nothing with it.
+    expect_corrupt(&built, &a, Boundary { next: 3, offset: 34 }, beyond, 2);
+    // A damaged length does not hide the records after it.
     let built = Built::sealed(&[(b"a", B), (b"b", 0), (b"c", B)]).damage(17 + 7);
-    expect_corrupt(&built, &a, Place { offset: 17, index: 2 }, Beyond { proof: Some(34), ..beyond }, 1);
+    expect_corrupt(&built, &a, Boundary { next: 2, offset: 17 }, Beyond { proof: Some(34), ..beyond }, 1);
 }
 
 #[test]
@@ -336,21 +313,21 @@ fn row_5_a_closed_journal_is_protected_to_its_last_byte() {
     let ab = Built::sealed(&[(b"a", B), (b"b", 0)]);
     let closed = abc().closed();
     let beyond = Beyond { records: 0, at_least: false, proof: Some(51) };
-    expect_corrupt(&closed.damage(50), &ab, Place { offset: 34, index: 3 }, beyond, 0);
+    expect_corrupt(&closed.damage(50), &ab, Boundary { next: 3, offset: 34 }, beyond, 0);
 }
 
 #[test]
-fn row_6_room_ahead_is_cut_without_a_word() {
+fn row_6_preallocated_zeros_are_cut_and_not_reported() {
     for zeros in [1, 15, 16, 4096, 100_000] {
         let built = abc().zeros(zeros);
         assert_eq!(state(&built), State::Clean);
         for policy in ALL {
-            let bench = Bench::new(&built);
-            let opened = bench.open(&with(policy)).unwrap();
+            let file = BuiltFile::new(&built);
+            let opened = file.open(&with(policy)).unwrap();
             let report = opened.report;
             assert_eq!((report.verdict, report.cut_offset, report.cut_bytes), (Verdict::Clean, None, 0));
-            assert_eq!((bench.bytes(), opened.marked), (abc().closed().bytes, true));
-            assert_eq!(bench.files(), 1);
+            assert_eq!((file.bytes(), opened.marked), (abc().closed().bytes, true));
+            assert_eq!(file.files(), 1);
         }
     }
 }
@@ -368,15 +345,15 @@ fn row_7_a_clean_end_is_left_as_it_is() {
     ] {
         assert_eq!(state(&built), State::Clean);
         for policy in ALL {
-            let bench = Bench::new(&built);
-            let opened = bench.open(&with(policy)).unwrap();
+            let file = BuiltFile::new(&built);
+            let opened = file.open(&with(policy)).unwrap();
             let report = opened.report;
             assert_eq!(
                 (report.verdict, report.first_index, report.last_index),
                 (Verdict::Clean, first, last)
             );
             assert_eq!((opened.index.end(), opened.marked), (built.len(), false));
-            assert_eq!(bench.bytes(), built.bytes);
+            assert_eq!(file.bytes(), built.bytes);
         }
     }
 }
@@ -404,23 +381,23 @@ fn row_9_a_torn_tail_is_cut() {
     for fragment in 1..16 {
         expect_torn(&abc.clone().raw(&[0xEE; 16][..fragment]), &abc, true, 0);
     }
-    // Whole records behind it are kept.
+    // A copy of the whole records after it is kept.
     expect_torn(&abc.clone().damage(17 + 16), &Built::sealed(&[(b"a", B)]), true, 1);
     // A length that no file has.
     let header = Header::sealed(51, 1 << 63, 1, B);
     expect_torn(&abc.clone().raw(&header.encode()), &abc, true, 0);
-    // The first record of all, and one over the mark of a new journal.
+    // The first record of a journal, and a record over the mark of a new one.
     let mut first = Built::sealed(&[(b"the first", B)]);
     first.bytes.truncate(20);
     expect_torn(&first, &Built::sealed(&[]), true, 0);
     expect_torn(&Built::sealed(&[]).mark(0).raw(b"payload of what came"), &Built::sealed(&[]), true, 0);
-    // Behind a gap.
+    // After a gap.
     let gap = Built::sealed(&[]).gap(500, 9);
     expect_torn(&gap.clone().raw(b"torn"), &gap, true, 0);
     // Records that another program appended in the other format.
     let other = Built::reference(&[b"theirs"]);
-    let bench = Bench::new(&abc.clone().raw(&other.bytes));
-    let report = bench.open(&Options::new()).unwrap().report;
+    let file = BuiltFile::new(&abc.clone().raw(&other.bytes));
+    let report = file.open(&Options::new()).unwrap().report;
     assert_eq!(std::fs::read(report.quarantine.unwrap()).unwrap(), other.bytes);
 }
 
@@ -462,22 +439,22 @@ fn a_spent_search_is_no_torn_tail() {
 #[test]
 fn a_quarantine_file_never_replaces_another() {
     let built = abc().raw(b"torn");
-    let bench = Bench::new(&built);
+    let file = BuiltFile::new(&built);
     let always = Options::new().quarantine(true).clone();
     for name in ["j.cut-51", "j.cut-51-1", "j.cut-51-2"] {
-        std::fs::write(&bench.path, &built.bytes).unwrap();
-        let report = bench.open(&always).unwrap().report;
+        std::fs::write(&file.path, &built.bytes).unwrap();
+        let report = file.open(&always).unwrap().report;
         let path = report.quarantine.unwrap();
-        assert_eq!(path, bench.path.with_file_name(name));
+        assert_eq!(path, file.path.with_file_name(name));
         assert_eq!(std::fs::read(path).unwrap(), b"torn");
     }
 }
 
 #[test]
-fn one_who_is_told_to_stop_leaves_the_file_alone() {
+fn a_stopped_open_leaves_the_file_alone() {
     for built in [Built::sealed(&[]), abc(), abc().raw(b"torn"), Built::sealed(&[]).zeros(16)] {
         for calls in [0, 1] {
-            let bench = Bench::new(&built);
+            let file = BuiltFile::new(&built);
             let count = AtomicUsize::new(0);
             let stop = Options::new()
                 .on_progress(move |_| match count.fetch_add(1, Ordering::Relaxed) == calls {
@@ -485,13 +462,13 @@ fn one_who_is_told_to_stop_leaves_the_file_alone() {
                     false => ControlFlow::Continue(()),
                 })
                 .clone();
-            assert!(matches!(bench.open(&stop), Err(Error::Stopped)));
-            assert_eq!(bench.bytes(), built.bytes);
-            std::fs::remove_file(&bench.path).unwrap();
-            assert!(matches!(bench.open(&stop), Err(Error::Stopped)) || calls < 2);
+            assert!(matches!(file.open(&stop), Err(Error::Stopped)));
+            assert_eq!(file.bytes(), built.bytes);
+            std::fs::remove_file(&file.path).unwrap();
+            assert!(matches!(file.open(&stop), Err(Error::Stopped)) || calls < 2);
         }
     }
-    let missing = Bench::new(&abc());
+    let missing = BuiltFile::new(&abc());
     std::fs::remove_file(&missing.path).unwrap();
     let stop = Options::new().on_progress(|_| ControlFlow::Break(())).clone();
     assert!(matches!(stop.open(&missing.path), Err(Error::Stopped)));
@@ -499,7 +476,7 @@ fn one_who_is_told_to_stop_leaves_the_file_alone() {
 }
 
 #[test]
-fn progress_comes_at_the_beginning_now_and_then_and_at_the_end() {
+fn progress_is_reported_at_the_beginning_in_between_and_at_the_end() {
     let built = Built::sealed(&[]).many(20_000);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&seen);
@@ -509,7 +486,7 @@ fn progress_comes_at_the_beginning_now_and_then_and_at_the_end() {
             ControlFlow::Continue(())
         })
         .clone();
-    Bench::new(&built).open(&options).unwrap();
+    BuiltFile::new(&built).open(&options).unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!(seen.first(), Some(&(0, built.len(), 0)));
     assert_eq!(seen.last(), Some(&(built.len(), built.len(), 20_000)));
@@ -518,7 +495,7 @@ fn progress_comes_at_the_beginning_now_and_then_and_at_the_end() {
 }
 
 #[test]
-fn one_long_record_is_progress_too() {
+fn progress_is_reported_within_a_long_record() {
     let built = Built::sealed(&[(&vec![1; 40 << 20], 0)]);
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -528,7 +505,7 @@ fn one_long_record_is_progress_too() {
             _ => ControlFlow::Continue(()),
         })
         .clone();
-    assert!(matches!(Bench::new(&built).open(&options), Err(Error::Stopped)));
+    assert!(matches!(BuiltFile::new(&built).open(&options), Err(Error::Stopped)));
     assert_eq!(calls.load(Ordering::Relaxed), 6);
 }
 
@@ -536,8 +513,8 @@ fn one_long_record_is_progress_too() {
 fn a_walk_yields_a_batch_only_when_it_is_whole() {
     let long = vec![5u8; 3 << 20];
     let built = Built::sealed(&[(b"a", B), (&long, C), (b"", C), (&long, 0), (b"e", C)]);
-    let bench = Bench::new(&built);
-    let entries: Vec<_> = Walk::open(&bench.path).unwrap().collect();
+    let file = BuiltFile::new(&built);
+    let entries: Vec<_> = Walk::open(&file.path).unwrap().collect();
     assert_eq!(entries.len(), 5);
     for (entry, (index, payload)) in entries.iter().zip([(1, &b"a"[..]), (2, &long), (3, b""), (4, &long)]) {
         let entry = entry.as_ref().unwrap();
@@ -550,13 +527,13 @@ fn a_walk_yields_a_batch_only_when_it_is_whole() {
 
 #[test]
 fn a_walk_waits_for_a_writer() {
-    let bench = Bench::new(&abc().raw(b"half of a head"));
-    let path = bench.path.clone();
+    let file = BuiltFile::new(&abc().raw(b"half of a head"));
+    let path = file.path.clone();
     let writer = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(30));
         std::fs::write(path, abc().record(b"d", 0).bytes).unwrap();
     });
-    let entries: Result<Vec<_>> = Walk::open(&bench.path).unwrap().collect();
+    let entries: Result<Vec<_>> = Walk::open(&file.path).unwrap().collect();
     writer.join().unwrap();
     assert_eq!(entries.unwrap().len(), 4);
 }
@@ -586,26 +563,26 @@ mod seams {
     fn without_a_quarantine_file_nothing_is_cut() {
         let built = abc().raw(b"torn");
         for failing in 0..3 {
-            let bench = Bench::new(&built);
+            let file = BuiltFile::new(&built);
             let options = refusing(move |role, op| match (failing, role, op) {
                 (0, Role::Quarantine, Op::Write { .. }) => Some(ENOSPC),
                 (1, Role::Quarantine, Op::Sync) => Some(EIO),
                 (2, Role::Directory, Op::Sync) => Some(EIO),
                 _ => None,
             });
-            assert!(matches!(bench.open(&options), Err(Error::Io { .. })));
-            assert_eq!((bench.bytes(), bench.files()), (built.bytes.clone(), 1));
+            assert!(matches!(file.open(&options), Err(Error::Io { .. })));
+            assert_eq!((file.bytes(), file.files()), (built.bytes.clone(), 1));
         }
     }
 
     #[test]
     fn a_full_disk_leaves_a_cut_journal_without_its_mark() {
-        let bench = Bench::new(&abc().raw(b"torn"));
+        let file = BuiltFile::new(&abc().raw(b"torn"));
         let options =
             refusing(|role, op| (role == Role::Journal && matches!(op, Op::Write { .. })).then_some(ENOSPC));
-        let opened = bench.open(&options).unwrap();
+        let opened = file.open(&options).unwrap();
         assert_eq!((opened.marked, opened.index.end()), (false, 51));
-        assert_eq!(bench.bytes(), abc().bytes);
+        assert_eq!(file.bytes(), abc().bytes);
     }
 
     #[test]
@@ -617,20 +594,20 @@ mod seams {
                 (2, Role::Directory, Op::Sync) => Some(EIO),
                 _ => None,
             });
-            let bench = Bench::new(&abc());
-            std::fs::remove_file(&bench.path).unwrap();
-            assert!(matches!(options.open(&bench.path), Err(Error::Io { .. })));
-            assert_eq!(bench.files(), 0);
+            let file = BuiltFile::new(&abc());
+            std::fs::remove_file(&file.path).unwrap();
+            assert!(matches!(options.open(&file.path), Err(Error::Io { .. })));
+            assert_eq!(file.files(), 0);
         }
     }
 
     #[test]
-    fn a_failed_sync_is_told() {
+    fn a_failed_sync_is_reported() {
         let options = refusing(|role, op| (role == Role::Journal && matches!(op, Op::Sync)).then_some(EIO));
         for built in [abc(), abc().closed(), abc().zeros(40), abc().raw(b"torn")] {
-            let bench = Bench::new(&built);
-            assert!(matches!(bench.open(&options), Err(Error::Io { op: "sync", .. })));
-            assert_eq!(bench.bytes(), built.bytes);
+            let file = BuiltFile::new(&built);
+            assert!(matches!(file.open(&options), Err(Error::Io { op: "sync", .. })));
+            assert_eq!(file.bytes(), built.bytes);
         }
     }
 }

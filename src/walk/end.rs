@@ -1,119 +1,159 @@
-//! What it means to a walk that no whole record follows, and what it leaves behind when it ends.
+//! What it means to a walk that no whole record follows, and how it ends.
 
-use super::Walk;
-use super::resume::Look;
+use std::thread::sleep;
+
+use super::resume::FileStamp;
+use super::{Step, Walk};
 use crate::error::{Error, Result};
-use crate::inspect::classify::Ruling;
-use crate::inspect::pread::{Place, Source, Ticker};
-use crate::inspect::scan::Scanned;
-use crate::inspect::survey::{Tail, rule};
-use crate::inspect::{LOOK_AGAIN, LOOKS, State};
+use crate::format::{Boundary, Cursor};
+use crate::inspect::{Detected, FileEnd, Mark, RECHECK_PAUSE, RECHECKS, Ruling, State, classify_end};
 use crate::options::Format;
-use crate::recover::{corrupt, newer, not_a_journal};
 
-/// A place that looks damaged, and how often it was seen so.
+/// How a walk has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// The journal's state there. `None` if the file could not be read.
+    pub(super) state: Option<State>,
+    /// The file as it was when its state was decided.
+    pub(super) stamp: Option<FileStamp>,
+}
+
+impl Ending {
+    pub(super) const UNREADABLE: Self = Self { state: None, stamp: None };
+}
+
+/// The marks that the file held when the walk began.
+#[derive(Debug, Default)]
+pub(super) struct KnownMarks {
+    /// The mark that was there, whatever the format.
+    first: Option<Mark>,
+    /// The mark that says where the journal ends, unless it is a record's payload or was overwritten since.
+    end: Option<Mark>,
+}
+
+impl KnownMarks {
+    /// Notes the mark that a walk finds when it begins.
+    pub(super) fn begin(&mut self, mark: Option<Mark>, detected: Detected) {
+        self.first = mark;
+        if let Detected::Journal(format) = detected {
+            self.end = mark.filter(|_| format == Format::Sealed);
+        }
+    }
+
+    /// Returns the mark that says that the journal ends at `offset`. A truncation to nothing removes a gap as well, so its
+    /// mark says so for every offset.
+    pub(super) fn of_end_at(&self, offset: u64) -> Option<Mark> {
+        self.end.filter(|mark| mark.end == offset || mark.end == 0)
+    }
+
+    /// Forgets the mark of the end, which turned out to be none.
+    pub(super) fn forget_end(&mut self) {
+        self.end = None;
+    }
+
+    /// Returns `true` if `mark` was written after the walk began and says that the journal will end at `x` or before. A
+    /// later recheck finds it cut.
+    fn announces_truncation(&self, mark: Option<Mark>, x: Boundary) -> bool {
+        let new = mark.filter(|_| mark != self.first);
+        new.is_some_and(|mark| mark.end <= x.offset && mark.end < mark.offset)
+    }
+}
+
+/// A place that looks damaged, which is read again until it has not changed for some time.
 #[derive(Debug)]
-pub(super) struct Still {
-    x: Place,
-    tail: Tail,
-    looks: u32,
-    /// The file at the first of these looks.
-    look: Look,
+pub(super) struct SuspectedDamage {
+    x: Boundary,
+    file_end: FileEnd,
+    /// The number of times in a row that it looked like this.
+    checks: u32,
+    /// The file at the first of these checks.
+    stamp: FileStamp,
     state: State,
     error: Error,
 }
 
-/// How a broken place is taken.
-pub(super) enum End {
-    Clean,
-    /// To be looked at once more.
-    Again,
-}
-
-/// What the ruling about a broken place means to a walk.
-enum Ruled {
-    Clean,
-    /// The record there is the last that a truncation leaves, and its seal is being written anew.
+/// What the ruling about a place means to a walk.
+enum Meaning {
+    CleanEnd,
+    /// The record there is the last that a truncation keeps, and its seal is being written anew.
     Unsealed,
-    /// The journal is in this state, and this error says so if it stays like that.
-    Not(State, Error),
+    /// The journal is in this state, and the walk ends with this error if the place does not change.
+    Damage(State, Error),
 }
 
 impl Walk {
-    /// What it means that no whole record begins at `x`.
-    pub(super) fn end(&mut self, x: Place, batch: Option<Place>) -> Result<End> {
-        self.window.forget();
-        if self.slipped()? {
-            return self.turn_back();
+    /// Decides what it means that no whole record begins at `x`.
+    pub(super) fn no_record_at(&mut self, x: Cursor) -> Result<Step> {
+        let at = x.at;
+        self.records.forget_window();
+        if self.is_last_yielded_gone()? {
+            return self.go_back();
         }
-        // Before anything is judged: what changes from here on is seen by the next look.
-        let look = self.look_at(x.offset)?;
-        if x.offset > look.len {
-            // Truncated under the walk.
-            return Ok(self.ended(State::Clean, None));
+        // The stamp comes before the decision, so that `resume` sees every change from here on.
+        let stamp = self.stamp(at.offset)?;
+        if at.offset > stamp.len {
+            // A truncation during the walk.
+            return Ok(self.end_with(State::Clean, None));
         }
-        if self.in_known_room(look, batch) {
-            return Ok(self.ended(State::Clean, Some(look)));
+        if self.are_zeros_known(stamp, x) {
+            return Ok(self.end_with(State::Clean, Some(stamp)));
         }
-        self.tail = Tail::of(Source::new(&self.file, &self.path), look.len)?;
-        if self.truncation_announced(x) {
-            return Ok(self.ended(State::Clean, Some(look)));
+        let file_end = FileEnd::read(self.records.source(), stamp.len)?;
+        if self.format == Some(Format::Sealed) && self.marks.announces_truncation(file_end.mark, at) {
+            return Ok(self.end_with(State::Clean, Some(stamp)));
         }
-        // Someone may be writing here: only what stands still is called damaged.
-        let still = self.still.take().filter(|still| still.x == x && still.tail == self.tail);
-        let still = match still {
-            Some(still) if still.looks >= LOOKS => {
-                self.ended(still.state, Some(still.look));
-                return Err(still.error);
+        // A writer may be writing here. It is damage only if it does not change.
+        let same = self.suspected.take().filter(|same| same.x == at && same.file_end == file_end);
+        let suspected = match same {
+            Some(same) if same.checks >= RECHECKS => {
+                self.end_with(same.state, Some(same.stamp));
+                return Err(same.error);
             }
-            Some(still) => Still { looks: still.looks + 1, ..still },
-            None => match self.ruled(x, batch)? {
-                Ruled::Clean => {
-                    self.room = Some(look.len);
-                    return Ok(self.ended(State::Clean, Some(look)));
+            Some(same) => SuspectedDamage { checks: same.checks + 1, ..same },
+            None => match self.meaning(x, file_end)? {
+                Meaning::CleanEnd => {
+                    self.zeros_read_at_len = Some(stamp.len);
+                    return Ok(self.end_with(State::Clean, Some(stamp)));
                 }
-                Ruled::Unsealed => {
-                    self.unsealed_at = Some(x.offset);
-                    return Ok(End::Again);
+                Meaning::Unsealed => {
+                    self.records.unsealed_at = Some(at.offset);
+                    return Ok(Step::Again);
                 }
-                Ruled::Not(state, error) => Still { x, tail: self.tail, looks: 1, look, state, error },
+                Meaning::Damage(state, error) => {
+                    SuspectedDamage { x: at, file_end, checks: 1, stamp, state, error }
+                }
             },
         };
-        self.still = Some(still);
-        std::thread::sleep(LOOK_AGAIN);
-        Ok(End::Again)
+        self.suspected = Some(suspected);
+        sleep(RECHECK_PAUSE);
+        Ok(Step::Again)
     }
 
-    /// Whether a mark that came while the walk went on says that the journal will end before `x`. The next look finds
-    /// it cut.
-    fn truncation_announced(&self, x: Place) -> bool {
-        let came = self.tail.mark.filter(|_| self.tail.mark != self.first_mark);
-        self.format == Some(Format::Sealed)
-            && came.is_some_and(|mark| mark.end <= x.offset && mark.end < mark.offset)
-    }
-
-    /// What the ruling about `x` is.
-    fn ruled(&mut self, x: Place, batch: Option<Place>) -> Result<Ruled> {
-        let source = Source::new(&self.file, &self.path);
-        let scanned = Scanned { x, batch, passed: None };
+    /// Has the place ruled on, and decides what the ruling means to a walk that came to it.
+    fn meaning(&self, x: Cursor, file_end: FileEnd) -> Result<Meaning> {
+        let source = self.records.source();
         let format = self.format.unwrap_or(Format::Reference);
-        let ruled = rule(source, format, false, &self.tail, &scanned, &mut Ticker::silent())?;
-        let damaged = |state| Ruled::Not(state, corrupt(&self.path, x, &ruled));
-        Ok(match ruled.ruling {
-            Ruling::Clean { .. } | Ruling::RoomAhead => Ruled::Clean,
-            Ruling::Truncated { end, .. } if end.offset <= x.offset => Ruled::Clean,
-            Ruling::Truncated { .. } if self.unsealed_at.is_none() => Ruled::Unsealed,
-            Ruling::Torn { .. } | Ruling::Truncated { .. } => damaged(State::Torn),
-            Ruling::Corrupt { .. } => damaged(State::Corrupt),
-            Ruling::NotAJournal => Ruled::Not(State::NotAJournal, not_a_journal(&self.path)),
-            Ruling::Newer => Ruled::Not(State::Unsupported, newer(&self.path, x)),
+        let classification = classify_end(source, format, file_end, x)?;
+        Ok(match classification.ruling {
+            Ruling::Clean { .. } | Ruling::Preallocated => Meaning::CleanEnd,
+            Ruling::Truncated { end, .. } if end.offset <= x.at.offset => Meaning::CleanEnd,
+            Ruling::Truncated { .. } if self.records.unsealed_at.is_none() => Meaning::Unsealed,
+            ruling => Meaning::Damage(State::of(ruling), classification.error(source.path(), x.at)),
         })
     }
 
-    /// The walk ends here. `look` is the file as it was judged.
-    pub(super) fn ended(&mut self, state: State, look: Option<Look>) -> End {
-        self.state = Some(state);
-        self.look = look;
-        End::Clean
+    /// Returns `true` if only zeros follow, in a file whose zeros were read to their end when it had this length. Without
+    /// this, each call of `resume` while records are appended to preallocated zeros would read all of them.
+    fn are_zeros_known(&self, stamp: FileStamp, x: Cursor) -> bool {
+        self.format == Some(Format::Sealed)
+            && x.batch.is_none()
+            && stamp.is_at_zeros()
+            && self.zeros_read_at_len == Some(stamp.len)
+    }
+
+    /// Ends the walk. `stamp` is the file as it was when its state was decided.
+    pub(super) fn end_with(&mut self, state: State, stamp: Option<FileStamp>) -> Step {
+        self.ending = Some(Ending { state: Some(state), stamp });
+        Step::End
     }
 }

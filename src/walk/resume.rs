@@ -1,53 +1,58 @@
-//! How a walk that has ended goes on when the file has changed, and how it notices that what it yielded was cut.
+//! How a walk that has ended goes on after the file has changed, and how it notices that records that it has yielded were
+//! cut.
 
 use std::os::unix::fs::MetadataExt;
 
-use super::{End, Walk};
+use super::{Step, Walk, YieldedRecord};
 use crate::error::{Error, Result};
-use crate::format::Header;
-use crate::inspect::State;
-use crate::inspect::pread::{Place, Source, is_record};
-use crate::inspect::survey::begin;
-use crate::options::{Format, IndexMode};
-use crate::walk::trail::Step;
+use crate::format::{Boundary, Header};
+use crate::inspect::{Source, State, first_boundary};
+use crate::options::Format;
 
-/// What is looked at to tell whether a file has changed since a walk ended in it.
+/// What is compared to decide whether a file has changed since a walk ended in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct FileStamp {
     pub(super) len: u64,
-    /// When it was written to, as the file system tells it: in steps that many writes share.
+    /// The time of the last write. The file system gives many writes the same time.
     written: (i64, i64),
-    /// Where the walk broke off, and what is there.
+    /// Where the walk ended, and the header there.
     at: u64,
     header: Option<Header>,
 }
 
+impl FileStamp {
+    /// Returns `true` if the header there is all zeros.
+    pub(super) fn is_at_zeros(self) -> bool {
+        self.header.is_some_and(Header::is_zero)
+    }
+}
+
 impl Walk {
-    /// Looks at the file again, and goes on if it has changed since the walk ended.
+    /// Checks whether the file has changed since the walk ended, and lets the walk go on if it has.
     ///
-    /// `None`: it has not, and [`next`](Iterator::next) goes on to return `None`. `Some(n)`: it has, and the walk goes
-    /// on with record n, if that is there by now. If n is
+    /// Returns `None` if the file has not changed: [`next`](Iterator::next) still returns `None`. Returns `Some(n)` if the
+    /// file has changed: the walk goes on with record n, if that is there by now. If n is
     ///
-    /// * the index after the last one yielded, nothing was removed of what was yielded;
-    /// * less than that, the writer has truncated the journal: what was yielded from n on is no longer there, and
-    ///   whatever takes its place is yielded. What was yielded long ago is remembered only here and there, so n can be
-    ///   too low, by a 64th of the way back at most: then some records that stayed are yielded once more;
+    /// * the index after the last record yielded, no yielded record was removed;
+    /// * less than that, the writer has truncated the journal: the records yielded from n on are no longer there, and the
+    ///   walk yields the records in their place. Of the records yielded long ago the walk remembers only some, so n can be
+    ///   too low, at most by a 64th of the number of records in between: then the walk yields some records again that were
+    ///   not removed;
     /// * more than that, records were removed at the front before the walk had come to them.
     ///
-    /// A walk that ended with an error goes on like any other, and yields the error again if the change made no
-    /// difference to it. One that has not ended is only put back to where the truncation has cut, if there was one.
+    /// A walk that ended with an error goes on like any other, and returns the error again if the change made no
+    /// difference to it. A walk that has not ended only goes back to where the journal was truncated, if it was.
     ///
-    /// It looks at a few bytes and at the file's length and time if nothing has changed, so it can be called many times
-    /// a second. Zeros that a writer has put where the next records will be are read to their end once for each length
-    /// of the file.
+    /// If nothing has changed, this reads a few bytes and the file's length and time, so it can be called many times a
+    /// second. Zeros that the writer has preallocated are read to their end once for each length of the file.
     ///
-    /// A truncation is seen by the headers of the records that were yielded. It stays unseen if, by the next look,
-    /// records of the same lengths and checksums are back in the place of all that are remembered.
+    /// The walk recognises a truncation by the headers of the records that it has yielded. It does not notice one after
+    /// which records of the same lengths and checksums are in the place of all that it remembers.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("events.wally");
-    /// let journal = wally::Journal::open(&path)?; // Most often in another process.
+    /// let journal = wally::Journal::open(&path)?; // Usually in another process.
     /// journal.append_batch(["one", "two"])?;
     ///
     /// let mut walk = wally::Walk::open(&path)?;
@@ -67,22 +72,20 @@ impl Walk {
     /// # Errors
     /// [`Error::Io`]. The walk stays as it was.
     pub fn resume(&mut self) -> Result<Option<u64>> {
-        if let Some(look) = self.look.filter(|_| self.done)
-            && self.look_at(look.at)? == look
-            && !self.mended(look.at)?
+        if let Some(stamp) = self.ending.and_then(|ending| ending.stamp)
+            && self.stamp(stamp.at)? == stamp
+            && !self.is_repaired(stamp.at)?
         {
             return Ok(None);
         }
-        self.relocate()?;
-        self.look = None;
-        self.resumed = true;
-        self.done = false;
-        self.state = None;
-        Ok(Some(self.next.index))
+        self.move_to_last_standing()?;
+        self.ending = None;
+        Ok(Some(self.next.next))
     }
 
-    /// What state the journal was in where the walk has ended: after an error, whether that is a torn tail or damage.
-    /// `None` while the walk goes on, and if it could not read the file.
+    /// Returns the state of the journal where the walk has ended. After an error it tells a torn tail from damage.
+    ///
+    /// Returns `None` while the walk has not ended, and if it could not read the file.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -99,81 +102,72 @@ impl Walk {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn state(&self) -> Option<State> {
-        self.state.filter(|_| self.done)
+        self.ending?.state
     }
 
-    /// Whether the path that the walk was opened with names another file by now, or none. The walk stays with the file
-    /// that it has.
+    /// Returns `true` if the path that the walk was opened with now names another file, or none. The walk still reads the
+    /// file that it has opened.
     ///
     /// # Errors
-    /// [`Error::Io`] if that cannot be told.
+    /// [`Error::Io`] if the files cannot be compared.
     pub fn replaced(&self) -> Result<bool> {
-        let failed = |source| Error::io("stat", &self.path, source);
-        let mine = self.file.metadata().map_err(failed)?;
-        match std::fs::metadata(&self.path) {
+        let source = self.records.source();
+        let mine = source.metadata()?;
+        match std::fs::metadata(source.path()) {
             Ok(there) => Ok((there.dev(), there.ino()) != (mine.dev(), mine.ino())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(Error::io("stat", source.path(), error)),
         }
     }
 
-    /// The file as it is now, and what lies at `at`.
-    pub(super) fn look_at(&self, at: u64) -> Result<Look> {
-        let meta = self.file.metadata().map_err(|source| Error::io("stat", &self.path, source))?;
-        let header = Source::new(&self.file, &self.path).header_at(at)?;
-        Ok(Look { len: meta.len(), written: (meta.mtime(), meta.mtime_nsec()), at, header })
+    /// The file as it is now, with what lies at `at`.
+    pub(super) fn stamp(&self, at: u64) -> Result<FileStamp> {
+        let source = self.records.source();
+        let meta = source.metadata()?;
+        let header = source.header_at(at)?;
+        Ok(FileStamp { len: meta.len(), written: (meta.mtime(), meta.mtime_nsec()), at, header })
     }
 
-    /// Whether there is nothing but zeros where the next record will be, in a file whose zeros were read to their end
-    /// when it had this length. Who has written room ahead would have them all read at every look.
-    pub(super) fn in_known_room(&self, look: Look, batch: Option<Place>) -> bool {
-        let zeros = look.header == Some(Header::decode(&[0; 16]));
-        let room = self.format == Some(Format::Sealed) && zeros && batch.is_none();
-        room && self.resumed && self.room == Some(look.len)
+    /// Returns `true` if the walk ended with damage and a whole record begins there now. The time of a file is that of the
+    /// beginning of a write: the end of a long write into preallocated zeros changes nothing else in the stamp.
+    fn is_repaired(&mut self, at: u64) -> Result<bool> {
+        let damaged = self.state() != Some(State::Clean);
+        let Some(format) = self.format.filter(|_| damaged) else { return Ok(false) };
+        self.records.forget_window();
+        Ok(self.records.record(format, at, None)?.is_some())
     }
 
-    /// Whether the walk ended with damage and a whole record begins there now. A file's time is that of the beginning of
-    /// a write: of a long one into room ahead, the end changes nothing else that is looked at.
-    fn mended(&mut self, at: u64) -> Result<bool> {
-        let Some(format) = self.format.filter(|_| self.state != Some(State::Clean)) else { return Ok(false) };
-        self.window.forget();
-        Ok(self.record(format, at, None)?.is_some())
+    /// Returns `true` if the record that was yielded last is no longer where it was. Then what follows its place does not
+    /// follow what was yielded.
+    pub(super) fn is_last_yielded_gone(&self) -> Result<bool> {
+        let Some((last, format)) = self.yielded.last().zip(self.format) else { return Ok(false) };
+        Ok(!stands(self.records.source(), format, last)?)
     }
 
-    /// Whether the record that was yielded last is no longer what it was. Then what follows its place does not follow
-    /// what was yielded.
-    pub(super) fn slipped(&self) -> Result<bool> {
-        let Some((last, format)) = self.trail.last().zip(self.format) else { return Ok(false) };
-        Ok(!stands(Source::new(&self.file, &self.path), format, last)?)
+    /// Goes to where the file departs from what was yielded. If records were removed at the front alone, the walk goes on
+    /// there, else it ends.
+    pub(super) fn go_back(&mut self) -> Result<Step> {
+        let expected = self.next.next;
+        self.move_to_last_standing()?;
+        Ok(if self.next.next >= expected { Step::Again } else { self.end_with(State::Clean, None) })
     }
 
-    /// Goes to where the file departs from what was yielded. The walk goes on there if what was removed was at the front
-    /// alone, else it ends.
-    pub(super) fn turn_back(&mut self) -> Result<End> {
-        let expected = self.next.index;
-        self.relocate()?;
-        Ok(if self.next.index >= expected { End::Again } else { self.ended(State::Clean, None) })
-    }
-
-    /// Moves to the end of what was yielded and is still there, and forgets what was read beyond.
-    fn relocate(&mut self) -> Result<()> {
-        self.window.forget();
-        self.still = None;
-        self.unsealed_at = None;
+    /// Moves to the end of the last yielded record that still stands, and forgets what is known of the file after it.
+    fn move_to_last_standing(&mut self) -> Result<()> {
+        self.records.forget_window();
+        self.records.unsealed_at = None;
+        self.suspected = None;
         self.whole_to = 0;
         let Some(format) = self.format else { return Ok(()) };
-        let source = Source::new(&self.file, &self.path);
-        let index = begin(source, format, IndexMode::Scan, source.len()?)?;
-        let start = Place { offset: index.end(), index: index.last().saturating_add(1) };
-        // What lies in a gap was not cut off, and is not there to be looked at any more.
-        self.trail.forget_before(start.offset);
-        let all = self.trail.keep_standing(|step| stands(source, format, step))?;
-        match self.trail.last() {
-            Some(step) if !all => {
-                self.next = Place { offset: step.end, index: step.at.index.saturating_add(1) };
-            }
+        let source = self.records.source();
+        let start = first_boundary(source, format, source.len()?)?;
+        // The records in a gap were not truncated, and their headers are no longer there to be compared.
+        self.yielded.forget_before(start.offset);
+        let all = self.yielded.keep_while(|record| stands(source, format, record))?;
+        match self.yielded.last() {
+            Some(last) if !all => self.next = last.at.after_record(last.end),
             None if !all && start.offset == 0 => {
-                // Who begins anew may do so in another format.
+                // A journal that begins anew may have another format.
                 self.format = None;
                 self.next = start;
             }
@@ -184,13 +178,13 @@ impl Walk {
     }
 }
 
-/// Whether a record is where it was. A truncation may have written its seal anew, and a front may have been removed up
-/// to it.
-fn stands(source: Source<'_>, format: Format, step: &Step) -> Result<bool> {
-    let Step { at, header, end } = *step;
-    let here = source.header_at(at.offset)?;
+/// Returns `true` if the record is still where it was. A truncation may have written its seal anew, and the records before
+/// it may have been removed.
+fn stands(source: Source<'_>, format: Format, record: &YieldedRecord) -> Result<bool> {
+    let YieldedRecord { at: Boundary { offset, .. }, header, end } = *record;
+    let here = source.header_at(offset)?;
     let same = here.is_some_and(|here| {
-        (here.len, here.crc) == (header.len, header.crc) && is_record(format, here, at.offset)
+        (here.len, here.crc) == (header.len, header.crc) && here.is_record(format, offset)
     });
     Ok(same && end <= source.len()?)
 }

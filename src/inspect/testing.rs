@@ -1,12 +1,15 @@
-//! Journal files built by hand, for the unit tests of the rooms that read them.
+//! Journal files built by hand, for the unit tests of the folders that read them.
 
 use std::fs::File;
 use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
 
 use crate::format::{Header, encode_gap, flag};
 use crate::options::Format;
 
-/// The bytes of a file, grown record by record.
+/// The bytes of a file, to which each call adds.
 #[derive(Debug, Clone)]
 pub(crate) struct Built {
     pub(crate) bytes: Vec<u8>,
@@ -47,7 +50,7 @@ impl Built {
         self
     }
 
-    /// `n` records of mixed lengths.
+    /// Adds `n` records of mixed lengths.
     pub(crate) fn many(mut self, n: usize) -> Self {
         for at in 0..n {
             let payload: Vec<u8> = (0..at * 37 % 1500).map(|i| (i * 7 + at) as u8).collect();
@@ -59,7 +62,7 @@ impl Built {
     pub(crate) fn gap(mut self, len: u64, removed: u64) -> Self {
         assert!(self.bytes.is_empty());
         self.bytes = encode_gap(len, removed);
-        // What was not punched may still lie there.
+        // A gap is valid whatever lies after its first bytes.
         self.bytes.resize(16 + len as usize, 0xAB);
         if len < 16 {
             self.bytes[16..].fill(0xAB);
@@ -67,14 +70,14 @@ impl Built {
         self
     }
 
-    /// The mark that says "the journal ends at `end`".
+    /// Adds the mark that says "the journal ends at `end`".
     pub(crate) fn mark(mut self, end: u64) -> Self {
         let header = Header::mark(self.len(), end);
         self.bytes.extend_from_slice(&header.encode());
         self
     }
 
-    /// The mark of its own place.
+    /// Adds the mark of its own place, as a closed journal ends with.
     pub(crate) fn closed(self) -> Self {
         let end = self.len();
         self.mark(end)
@@ -90,7 +93,7 @@ impl Built {
         self
     }
 
-    /// With one byte changed.
+    /// Changes the byte at `at`.
     pub(crate) fn damage(mut self, at: u64) -> Self {
         self.bytes[at as usize] ^= 0x55;
         self
@@ -100,5 +103,37 @@ impl Built {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&self.bytes).unwrap();
         file
+    }
+}
+
+/// A built journal as a file, alone in a directory.
+pub(crate) struct BuiltFile {
+    dir: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl BuiltFile {
+    pub(crate) fn new(built: &Built) -> Self {
+        // In memory if the system has such a directory, since hundreds of opens sync.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let path = dir.path().join("j");
+        let this = Self { dir, path };
+        this.becomes(built);
+        this
+    }
+
+    /// Gives the same file another content.
+    pub(crate) fn becomes(&self, built: &Built) {
+        std::fs::write(&self.path, &built.bytes).unwrap();
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.path).unwrap()
+    }
+
+    /// The number of files in the directory.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(self.dir.path()).unwrap().count()
     }
 }
