@@ -96,6 +96,7 @@ mod error;
 mod file;
 mod format;
 mod group_commit;
+pub mod guide;
 mod index;
 mod inspect;
 mod journal;
