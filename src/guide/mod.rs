@@ -4,25 +4,31 @@
 //! | --- | --- |
 //! | [`durability`] | when a record is safe and from what; sync policies; failed syncs, full disks, `fork`; assumptions |
 //! | [`recovery`] | what an open does with a file that does not end cleanly |
-//! | [`format`] | the bytes of a file, in full, with a reader of 40 lines |
+//! | [`mod@format`] | the bytes of a file, in full, with a reader of about 40 lines |
 //! | [`reference`] | the Go implementation go-wally, whose files are read and written too |
 //! | [`tuning`] | the tables of calls and of options, and what each costs in time and memory |
 //! | [`recipes`] | short programs for common uses |
 
-#[doc = include_str!("durability.md")]
-pub mod durability {}
+pub mod durability {
+    #![doc = include_str!("durability.md")]
+}
 
-#[doc = include_str!("recovery.md")]
-pub mod recovery {}
+pub mod recovery {
+    #![doc = include_str!("recovery.md")]
+}
 
-#[doc = include_str!("format.md")]
-pub mod format {}
+pub mod format {
+    #![doc = include_str!("format.md")]
+}
 
-#[doc = include_str!("reference.md")]
-pub mod reference {}
+pub mod reference {
+    #![doc = include_str!("reference.md")]
+}
 
-#[doc = include_str!("tuning.md")]
-pub mod tuning {}
+pub mod tuning {
+    #![doc = include_str!("tuning.md")]
+}
 
-#[doc = include_str!("recipes.md")]
-pub mod recipes {}
+pub mod recipes {
+    #![doc = include_str!("recipes.md")]
+}

@@ -2,19 +2,24 @@
 
 use std::fmt::Write;
 
-use crate::results::{About, Cell, Results, Row, Spread};
+use crate::results::{About, Cell, Results, Spread};
 use crate::work::{FAN_OUT_READERS, Unit, Work};
 
-/// Everything: each median with its minimum and maximum, and what each contender does less.
+/// Everything: each median with its minimum and maximum.
 pub(crate) fn whole(results: &Results) -> String {
-    let mut text = format!("# wally beside its rivals\n\n{}\n\n", conditions(results));
+    let mut text = format!("{}\n\n", conditions(results));
     text += "Medians, with minimum and maximum in brackets. The best of a row is bold.\n\n";
     let mut notes = Notes::default();
     text += &table(results, |cell, unit| notes.mark(cell, cell.spread(unit).map(ranged)));
     text += &notes.list();
     text += &writers(results);
-    text.push_str(&claims(results).iter().map(|claim| format!("- {claim}\n")).collect::<String>());
-    text += "\n## How each is used, and what it does less\n";
+    text.extend(claims(results).iter().map(|claim| format!("- {claim}\n")));
+    text
+}
+
+/// How each contender is used, and what it does less.
+pub(crate) fn contenders(results: &Results) -> String {
+    let mut text = String::new();
     for contender in &results.contenders {
         let _ = write!(text, "\n**{}**: {}.\n\n", named(contender), contender.settings);
         contender.less.iter().for_each(|less| {
@@ -24,14 +29,48 @@ pub(crate) fn whole(results: &Results) -> String {
     text
 }
 
-/// The medians alone.
-pub(crate) fn medians(results: &Results) -> String {
+/// The works of [`few`].
+const FEW: [Work; 5] = [
+    Work::Append { len: 256 },
+    Work::Durable { threads: 1 },
+    Work::Durable { threads: 64 },
+    Work::Read { threads: 1 },
+    Work::FanOut { readers: 8 },
+];
+
+/// A few works, for a first look: the medians of wally, of one `write(2)` an append, and of the best of the others.
+pub(crate) fn few(results: &Results) -> String {
+    let mut text = "| work | unit | wally | `write(2)` | the best of the others |\n".to_owned();
+    text += "| --- | --- | ---: | ---: | ---: |\n";
     let mut notes = Notes::default();
-    let median = |spread: Spread| figure(spread.median);
-    let mut text = table(results, |cell, unit| notes.mark(cell, cell.spread(unit).map(median)));
-    text += &notes.list();
-    text
+    for work in FEW {
+        let Some(row) = results.row(work) else { continue };
+        let unit = work.unit();
+        let of = |name: &str| row.cells.iter().find(|cell| cell.contender == name);
+        let others = row.cells.iter().filter(|cell| !OURS.contains(&cell.contender.as_str()));
+        let (best_of_all, other) = (best(&row.cells, unit), best(others, unit));
+        let mut show = |cell: Option<&Cell>| {
+            let Some(cell) = cell else { return "–".to_owned() };
+            let median = cell.spread(unit).map(|spread| figure(spread.median));
+            let shown = notes.mark(cell, median);
+            let name = if OURS.contains(&cell.contender.as_str()) { "" } else { &cell.contender };
+            let shown = format!("{name} {shown}").trim_start().to_owned();
+            if best_of_all.is_some_and(|best| best.contender == cell.contender) {
+                format!("**{shown}**")
+            } else {
+                shown
+            }
+        };
+        let [wally, call] = OURS.map(|name| show(of(name)));
+        let other = show(other);
+        let work = work.describe(results.long_mib, results.reopen_mib);
+        let _ = writeln!(text, "| {work} | {} | {wally} | {call} | {other} |", unit.name());
+    }
+    format!("{text}\n{}", notes.list().trim_end()) + "\n"
 }
+
+/// The contenders that are written here.
+const OURS: [&str; 2] = ["wally", "write(2)"];
 
 /// Where, when and how it was measured.
 pub(crate) fn conditions(results: &Results) -> String {
@@ -77,10 +116,10 @@ fn table(results: &Results, mut show: impl FnMut(&Cell, Unit) -> String) -> Stri
         let Ok(work) = row.work.parse::<Work>() else { continue };
         let unit = work.unit();
         let _ = write!(text, "| {} | {} |", work.describe(results.long_mib, results.reopen_mib), unit.name());
-        let best = best(row, unit);
+        let best = best(&row.cells, unit);
         for cell in &row.cells {
             let shown = show(cell, unit);
-            let _ = match best == Some(&cell.contender) {
+            let _ = match best.is_some_and(|best| best.contender == cell.contender) {
                 true => write!(text, " **{shown}** |"),
                 false => write!(text, " {shown} |"),
             };
@@ -109,7 +148,7 @@ fn writers(results: &Results) -> String {
     format!("What the writer beside the readers appended meanwhile, records a second:\n\n{head}{rows}\n")
 }
 
-/// The first two lines of a table, with a column a contender behind those given.
+/// The first two lines of a table, with a column a contender after those given.
 fn head(results: &Results, names: &str, lines: &str) -> String {
     let mut text = names.to_owned();
     results.contenders.iter().for_each(|contender| {
@@ -124,11 +163,11 @@ fn ranged(spread: Spread) -> String {
     format!("{} ({}–{})", figure(median), figure(least), figure(most))
 }
 
-/// Whose median is the best of the row.
-fn best(row: &Row, unit: Unit) -> Option<&String> {
+/// The cell with the best median.
+fn best<'a>(cells: impl IntoIterator<Item = &'a Cell>, unit: Unit) -> Option<&'a Cell> {
     let better = |spread: Spread| if unit.less_is_better() { spread.median } else { -spread.median };
-    let measured = row.cells.iter().filter_map(|cell| Some((better(cell.spread(unit)?), &cell.contender)));
-    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, contender)| contender)
+    let measured = cells.into_iter().filter_map(|cell| Some((better(cell.spread(unit)?), cell)));
+    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, cell)| cell)
 }
 
 fn named(contender: &About) -> String {
