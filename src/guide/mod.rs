@@ -5,7 +5,7 @@
 //! | [`durability`] | when a record is safe and from what; sync policies; failed syncs, full disks, `fork`; assumptions |
 //! | [`recovery`] | what an open does with a file that does not end cleanly |
 //! | [`mod@format`] | the bytes of a file, in full, with a reader of about 40 lines |
-//! | [`reference`] | the Go implementation go-wally, whose files are read and written too |
+//! | [`mod@reference`] | the Go implementation go-wally, whose files are read and written too |
 //! | [`tuning`] | the tables of calls and of options, and what each costs in time and memory |
 //! | [`recipes`] | short programs for common uses |
 
