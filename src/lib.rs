@@ -81,12 +81,12 @@
 //!   APFS), on media that write a 512-byte sector whole or not at all. Network file systems keep neither the lock nor
 //!   the coherence of map and descriptor that this crate rests on.
 //! * **Readers hold the lock.** It is released when the last of them goes: after `close`, a reopen is [`Error::Locked`]
-//!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not come to its end.
+//!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not returned its end.
 //! * **fork.** A forked child can [only drop](guide::durability#fork) what it has inherited.
 //! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Payloads that are made to deceive, and a torn
 //!   write at the right place, can forge the verdict of a recovery: a refusal, or a cut that is quarantined.
 //! * **A full disk.** Truncating back writes its intent after the old end first. Where there is no room for that, it
-//!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
+//!   goes on without, and a power cut in that moment can look like damage. Likewise the mark at the end of a closed journal is
 //!   left out where it does not fit.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
 //!   temporary file.

@@ -116,7 +116,16 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["render --quick", "--quick render", "--rounds", "--rounds 0", "--rounds x", "--only nobody", "--works nothing", "--speed"] {
+        for line in [
+            "render --quick",
+            "--quick render",
+            "--rounds",
+            "--rounds 0",
+            "--rounds x",
+            "--only nobody",
+            "--works nothing",
+            "--speed",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

@@ -232,6 +232,70 @@ pub(crate) fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Machine;
+    use crate::measure::Measured;
+    use crate::results::Row;
+
+    fn cell(contender: &str, seconds: &[f64]) -> Cell {
+        let sample = |&seconds| Measured { records: 1_000_000_000, seconds, written: 0 };
+        let lacks = seconds.is_empty().then(|| "cannot".to_owned());
+        let samples = seconds.iter().map(sample).collect();
+        Cell { contender: contender.to_owned(), less: None, lacks, samples }
+    }
+
+    #[test]
+    fn a_first_look_has_the_best_of_the_others_and_marks_the_best_of_all() {
+        let mut slow = cell("slow", &[700.0]);
+        slow.less = Some("no checksum".to_owned());
+        let rows = vec![
+            Row {
+                work: Work::Append { len: 256 }.to_string(),
+                cells: vec![
+                    cell("wally", &[3.0, 1.0, 2.0]),
+                    cell("write(2)", &[9.0]),
+                    cell("slower", &[800.0]),
+                    slow,
+                ],
+            },
+            // More is better here.
+            Row {
+                work: Work::Durable { threads: 1 }.to_string(),
+                cells: vec![
+                    cell("wally", &[4.0]),
+                    cell("write(2)", &[5.0]),
+                    cell("slower", &[]),
+                    cell("slow", &[2.0]),
+                ],
+            },
+            Row { work: Work::Scan.to_string(), cells: vec![cell("wally", &[1.0])] },
+        ];
+        let results = Results {
+            date: String::new(),
+            command: String::new(),
+            machine: Machine {
+                processor: String::new(),
+                cores: 1,
+                kernel: String::new(),
+                file_system: String::new(),
+            },
+            rounds: 1,
+            long_mib: 1,
+            reopen_mib: 1,
+            contenders: Vec::new(),
+            rows,
+        };
+        let text = few(&results);
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| append 256 B, no sync | ns a record | **2.00** | 9.00 | slow 700 <sup>1</sup> |",
+                "| durable append 256 B, 1 thread | appends a second | 250,000,000 | 200,000,000 | **slow 500,000,000** |",
+                "",
+                "<sup>1</sup> no checksum.",
+            ]
+        );
+    }
 
     #[test]
     fn figures_have_three_digits_that_count() {
