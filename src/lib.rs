@@ -28,47 +28,52 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! The features `async` (waiting in tasks) and `cli` (the command `wally`) are off by default.
+//!
+//! # The guide
+//!
+//! What a user needs beyond the documentation of the calls is in [`guide`], a module for each chapter:
+//! [durability](guide::durability), [recovery](guide::recovery), [the format in full](guide::format), [the reference
+//! implementation](guide::reference), [tuning](guide::tuning) with the tables of all calls and options, and
+//! [recipes](guide::recipes).
+//!
 //! # Three watermarks
 //!
-//! **appended** (in the staging buffer) ≥ **committed** (accepted by the file, readers see it) ≥ **durable** (covered
-//! by a completed sync). Visible is not durable: under [`SyncPolicy::OnDemand`] and [`SyncPolicy::Interval`] a reader
-//! can see a record that a power loss takes away.
+//! **appended** (in the staging buffer) ≥ **committed** (in the file, readers see it) ≥ **durable** (covered by a completed
+//! sync). Visible is not durable: under [`SyncPolicy::OnDemand`] and [`SyncPolicy::Interval`] a reader can see a record that
+//! a power loss takes away.
 //!
 //! # Promises
 //!
-//! Each with the tests that hold it; `tests/README.md` has the whole table.
-//!
-//! * **P1 Prefix.** After any crash, what a reopen of a sealed journal finds is a prefix of what was appended, in
-//!   append order. It holds at least everything acknowledged as durable. A batch is there whole or not at all.
-//!   (`tests/crash.rs`, `tests/kill.rs`, `tests/model.rs`, `tests/batches.rs`)
+//! * **P1 Prefix.** After any crash, what a reopen of a sealed journal finds is a prefix of what was appended, in append
+//!   order. It holds at least everything acknowledged as durable. A batch is there whole or not at all.
 //! * **P2 Borrowed bytes never change.** A `&[u8]` lent to a reader keeps its bytes, and never faults, for as long as
 //!   the borrow lives: across growth, truncation, a failed sync, `close`, and the drop of the [`Journal`]. No API lets
-//!   safe code outlive the memory it borrowed. (`tests/borrows.rs`, `tests/truncation.rs`, `tests/stress.rs`, the
-//!   compile-fail examples of [`Snapshot`], [`Reader`] and [`RecordRef`])
+//!   safe code outlive the memory it borrowed. (The caveats below are the limit of this one.)
 //! * **P3 Readers are lock-free.** Reading a committed record takes no lock, makes no system call, allocates nothing
 //!   after a thread's first read, and never waits for the writer. On a [`Reader`] it does no read-modify-write on memory
-//!   that readers share either, but for the one read after a view was replaced. (`tests/allocations.rs`,
-//!   `tests/borrows.rs`)
+//!   that readers share either, except for the one read after a view was replaced. (A page of the file that is not in memory
+//!   is read by the system when it is touched.)
 //! * **P4 Publish order.** A reader that can see that record n exists can read every record up to n, whole.
-//!   (`tests/stress.rs`, `tests/loom.rs`)
 //! * **P5 Durability.** Under [`SyncPolicy::Always`], when an append returns, its record survives power loss. So does
 //!   everything appended before a [`sync`](Journal::sync) or a [`wait_durable`](Journal::wait_durable) that returned.
 //!   Records found at open are made durable before they are served, and so is the file's entry in its directory, which
-//!   may be that of a rename. (`tests/durability.rs`, `tests/crash.rs`)
+//!   may be that of a rename.
 //! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
 //!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
 //!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a
-//!   quarantine file. Only what [`truncate_back`](Journal::truncate_back) was to remove when a crash interrupted it is
-//!   removed without one. (`tests/recovery.rs`, `tests/sweeps.rs`, `tests/full_disk.rs`)
+//!   quarantine file. What a truncation removes on purpose is not kept, by an open that finishes it neither. (The reference
+//!   format has no such proofs: there, the first invalid record ends the journal.)
 //! * **P7 A refused append leaves no trace.** Disk full, file-size limit, short write: the caller gets the error, the
-//!   record is not there, and appends work again once there is room. (`tests/faults.rs`, `tests/full_disk.rs`)
+//!   record is not there, and appends work again once there is room. Only `close` can lose records whose append has
+//!   returned, and reports it.
 //! * **P8 A failed sync is final.** Nothing is ever acknowledged again on that handle, every waiter wakes with the
 //!   error, and new reads above the durable point are [`Error::Poisoned`]; borrows and snapshots keep what they have.
-//!   (`tests/poison.rs`, `tests/loom.rs`)
 //! * **P9 One writer.** A second writable open, from this process or another, fails at once.
-//!   (`tests/locking.rs`, `tests/fork.rs`)
 //!
 //! # Caveats
+//!
+//! [Assumptions](guide::durability#assumptions) has them in full.
 //!
 //! * **The file is yours alone.** An advisory lock keeps other users of this crate out. A program that ignores it and
 //!   shrinks the file, or a sector under the map that cannot be read, makes any memory map fault with SIGBUS; a program
@@ -76,33 +81,22 @@
 //! * **A local file system.** One that shows no stale blocks after a crash (ext4 `data=ordered`, XFS, btrfs, ZFS,
 //!   APFS), on media that write a 512-byte sector whole or not at all. Network file systems keep neither the lock nor
 //!   the coherence of map and descriptor that this crate rests on.
-//! * **Readers hold the lock.** It is given up when the last of them goes: after `close`, a reopen is [`Error::Locked`]
-//!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not come to its end.
-//! * **Fork.** A journal belongs to the process that opened it. A child that was forked from it may drop what it has
-//!   inherited, which has no effect on the parent, or replace itself with another program, and nothing else. Calls that
-//!   would write answer [`Error::Forked`] there and touch nothing; others may wait for ever, since what another thread
-//!   had locked stays locked in the child; and what a child has borrowed changes, or faults, when the parent truncates
-//!   the journal. A child that wants the journal opens it for itself, once the parent has closed it: a process that goes
-//!   to the background by forking opens its journals after that. A parent that is killed leaves the lock to the children
-//!   that have not dropped what they inherited.
-//! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Whoever chooses payloads and meets a torn
-//!   write can forge the verdict of a recovery: a refusal, or a cut that is quarantined, or what looks like a truncation
-//!   to be finished, which is not.
-//! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
-//!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
+//! * **Readers hold the lock.** It is released when the last of them goes: after `close`, a reopen is [`Error::Locked`]
+//!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not returned its end.
+//! * **Fork.** A journal belongs to the process that opened it. A forked child can [only drop](guide::durability#fork)
+//!   what it has inherited: calls that would write are [`Error::Forked`] there, others may wait for ever, and what a child
+//!   has borrowed changes, or faults, when the parent truncates.
+//! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Payloads that are made to deceive, and a torn
+//!   write at the right place, can forge the verdict of a recovery: a refusal, a cut that is quarantined, or what looks
+//!   like a truncation to be finished, which is not.
+//! * **A full disk.** Truncating back writes its intent after the old end first. Where there is no room for that, it goes
+//!   on without, and a power cut in that moment can look like damage. Likewise the mark at the end of a closed journal is
 //!   left out where it does not fit; the file of an empty journal has no bytes then. Finishing a truncation inside of a
 //!   batch rewrites four bytes, for which a file system that copies on write needs room. A limit on the size of files
-//!   (`RLIMIT_FSIZE`) is looked at before each write, so that it is an error and not the signal that ends a process: what
-//!   would go beyond it is refused as on a full disk, and so is a truncation that has to copy more than the limit for
-//!   readers. A limit that is lowered just when the journal writes can still bring the signal.
+//!   (`RLIMIT_FSIZE`) is looked at before each write, so that it is an error and not the signal that ends a process. A
+//!   limit that is lowered just when the journal writes can still bring the signal.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
 //!   temporary file.
-//!
-//! # The reference format
-//!
-//! The first 16 bytes of a record are, field for field, those of the Go journal that this one started from. Its files
-//! are read and appended to in their own format ([`Format::Reference`]), which has no seals: there a batch is not
-//! atomic, recovery cuts at the first invalid record as the reference does, and nothing tells a torn tail from damage.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("wally maps whole journals and needs a 64-bit target");
@@ -111,6 +105,7 @@ mod error;
 mod file;
 mod format;
 mod group_commit;
+pub mod guide;
 mod index;
 mod inspect;
 mod journal;
@@ -138,6 +133,7 @@ pub use walk::{Entry, Walk};
 pub use write::batch::Batch;
 pub use write::stats::Stats;
 
+// One of the README's examples needs the feature.
 #[doc = include_str!("../README.md")]
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "async"))]
 struct Readme;

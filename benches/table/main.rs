@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo bench --bench table                  # for people; three minutes
 //! cargo bench --bench table -- --markdown    # the same as Markdown
-//! cargo bench --bench table -- --readme      # and into the README, between its two marks
+//! cargo bench --bench table -- --results     # and into benches/RESULTS.md, between its two marks
 //! cargo bench --bench table -- --rounds 31   # more rounds than 15; at least 9
 //! cargo bench --bench table -- --only read   # the rows with that word
 //! cargo bench --bench table -- --test        # each once and small, to see that they work
@@ -17,13 +17,13 @@ use std::process::ExitCode;
 #[path = "../common/mod.rs"]
 mod common;
 mod line;
-mod readme;
+mod results;
 mod rows;
 
 use common::folder::Folder;
 use common::{machine, quick};
 use line::Line;
-use readme::Readme;
+use results::Results;
 use rows::{GROUPS, Row};
 
 const ROUNDS: usize = 15;
@@ -40,7 +40,7 @@ struct Arguments {
 enum Output {
     Text,
     Markdown,
-    Readme,
+    Results,
 }
 
 fn main() -> ExitCode {
@@ -56,10 +56,10 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let Arguments { output, rounds, only } = Arguments::read()?;
     let quick = quick();
-    if output == Output::Readme && (quick || only.is_some()) {
-        return Err("the README wants every row, and none of --test or --only".to_owned());
+    if output == Output::Results && (quick || only.is_some()) {
+        return Err("--results needs every row, so neither --test nor --only".to_owned());
     }
-    let readme = if output == Output::Readme { Some(Readme::open()?) } else { None };
+    let results = if output == Output::Results { Some(Results::open()?) } else { None };
     let rounds = if quick { 1 } else { rounds };
     let folder = Folder::new();
     let machine = machine::describe(folder.dir());
@@ -86,9 +86,9 @@ fn run() -> Result<(), String> {
     if quick {
         return Ok(());
     }
-    let block = readme::markdown(&lines, &machine, rounds);
-    if let Some(readme) = readme {
-        return readme.write(&block);
+    let block = results::markdown(&lines, &machine, rounds);
+    if let Some(results) = results {
+        return results.write(&block);
     }
     if output == Output::Markdown {
         print!("{block}");
@@ -109,7 +109,7 @@ impl Arguments {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--markdown" => read.output = Output::Markdown,
-                "--readme" => read.output = Output::Readme,
+                "--results" => read.output = Output::Results,
                 "--only" => {
                     let word = arguments.next().filter(|word| !word.starts_with("--"));
                     read.only = Some(word.ok_or("--only wants a word")?);
@@ -123,7 +123,7 @@ impl Arguments {
                 // What cargo adds, and what `quick` looks for.
                 "--bench" | "--test" => {}
                 other => {
-                    return Err(format!("{other}? There is --markdown, --readme, --rounds, --only, --test"));
+                    return Err(format!("{other}? There is --markdown, --results, --rounds, --only, --test"));
                 }
             }
         }

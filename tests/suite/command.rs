@@ -369,7 +369,7 @@ fn cat_prints_what_is_there_of_the_range_it_is_asked_for() {
     ] {
         assert_eq!(wally("cat", &path, options).ok().text(), expected, "{options:?}");
     }
-    wally("cat", &path, &["--from", "3", "--to", "2"]).fails(4, "--from 3 is behind --to 2");
+    wally("cat", &path, &["--from", "3", "--to", "2"]).fails(4, "--from 3 is after --to 2");
 }
 
 #[test]
@@ -664,7 +664,7 @@ fn repair_says_what_goes_cuts_it_and_keeps_it() {
         let went = format!("{} bytes from offset {offset} on", bytes.len() - offset);
 
         let dry = wally("repair", &path, &["--dry-run"]).ok();
-        assert!(dry.text().contains(&format!("{went} would go")), "{}", dry.text());
+        assert!(dry.text().contains(&format!("{went} would be cut")), "{}", dry.text());
         assert!(dry.text().contains(beyond), "{}", dry.text());
         assert_eq!(picture(&dir), before, "a dry run writes nothing");
 

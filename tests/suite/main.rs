@@ -9,6 +9,7 @@ mod bench_command;
 mod borrows;
 mod command;
 mod crash;
+mod documents;
 mod durability;
 mod errors;
 mod fault_sweep;

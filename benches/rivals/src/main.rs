@@ -6,7 +6,7 @@ mod machine;
 mod measure;
 mod options;
 mod payload;
-mod readme;
+mod render;
 mod results;
 mod rounds;
 mod subjects;
@@ -35,17 +35,16 @@ fn run(command: Command) -> Fallible {
     match command {
         Command::Help => print!("{}", options::HELP),
         Command::Compare(options) => compare(&options)?,
-        Command::Draw => draw(&kept(), &Results::load(&kept())?)?,
-        Command::Readme(file) => readme::update(&file, &Results::load(&kept())?)?,
+        Command::Render => render::write(&repository(), &Results::load(&kept())?)?,
         Command::Child(child) => rounds::serve(&child)?,
     }
     Ok(())
 }
 
-/// Measures, prints the table, and keeps it together with the charts.
+/// Measures, prints the table, and keeps the results.
 fn compare(options: &Options) -> Fallible {
     let results = rounds::compare(options)?;
-    print!("\n{}", table::whole(&results));
+    print!("\n{}{}", table::whole(&results), table::contenders(&results));
     if options.quick {
         eprintln!("everything works; the works were too small for their figures to mean anything");
     }
@@ -56,20 +55,16 @@ fn compare(options: &Options) -> Fallible {
     };
     fs::create_dir_all(&out)?;
     results.save(&out)?;
-    draw(&out, &results)?;
-    eprintln!("results, table and charts are in {}", out.display());
-    Ok(())
-}
-
-fn draw(out: &Path, results: &Results) -> Fallible {
-    fs::write(out.join("table.md"), table::whole(results))?;
-    for (file, svg) in chart::all(results) {
-        fs::write(out.join(file), svg)?;
-    }
+    eprintln!("the results are kept in {}", out.display());
     Ok(())
 }
 
 /// Where the results of a whole run are kept.
 fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("results")
+}
+
+/// The root of the repository.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

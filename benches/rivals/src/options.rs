@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::subjects::CONTENDERS;
 use crate::work::{self, Scale, Work};
@@ -18,18 +18,17 @@ Options:
   --reopen-mib N    how much is reopened (128)
   --only NAMES      these contenders only, separated by commas
   --works NAMES     these works only, separated by commas
-  --out PATH        where results, table and charts are kept (benches/rivals/results after a whole run, else nowhere)
+  --out PATH        where results.json is kept (benches/rivals/results after a whole run, else nowhere)
 
 Commands:
-  draw              the table and the charts again, from the results that are kept
-  readme [FILE]     the block of FILE (the repository's README.md) that shows them, from the results that are kept
+  render            measures nothing: writes the charts in benches/results, and the blocks of benches/RESULTS.md and
+                    README.md that show them, from the results that are kept in benches/rivals/results
 ";
 
 pub(crate) enum Command {
     Help,
     Compare(Options),
-    Draw,
-    Readme(PathBuf),
+    Render,
     Child(Vec<String>),
 }
 
@@ -57,14 +56,7 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
     let given: Vec<String> = args.collect();
     let mut args = given.iter().cloned();
     match given.first().map(String::as_str) {
-        Some("draw") if given.len() == 1 => return Ok(Command::Draw),
-        Some("readme") if given.len() <= 2 => {
-            let file = match args.nth(1) {
-                Some(file) => file.into(),
-                None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"),
-            };
-            return Ok(Command::Readme(file));
-        }
+        Some("render" | "--render") if given.len() == 1 => return Ok(Command::Render),
         Some("child") => return Ok(Command::Child(given[1..].to_vec())),
         _ => {}
     }
@@ -124,7 +116,16 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["--rounds", "--rounds 0", "--rounds x", "--only nobody", "--works nothing", "--speed"] {
+        for line in [
+            "render --quick",
+            "--quick render",
+            "--rounds",
+            "--rounds 0",
+            "--rounds x",
+            "--only nobody",
+            "--works nothing",
+            "--speed",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

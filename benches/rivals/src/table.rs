@@ -2,23 +2,24 @@
 
 use std::fmt::Write;
 
-use crate::chart;
-use crate::results::{About, Cell, Results, Row, Spread};
+use crate::results::{About, Cell, Results, Spread};
 use crate::work::{FAN_OUT_READERS, Unit, Work};
 
-/// Everything: each median with its minimum and maximum, and what each contender does less.
+/// Everything: each median with its minimum and maximum.
 pub(crate) fn whole(results: &Results) -> String {
-    let mut text = format!("# wally beside its rivals\n\n{}\n\n", conditions(results));
+    let mut text = format!("{}\n\n", conditions(results));
     text += "Medians, with minimum and maximum in brackets. The best of a row is bold.\n\n";
     let mut notes = Notes::default();
     text += &table(results, |cell, unit| notes.mark(cell, cell.spread(unit).map(ranged)));
     text += &notes.list();
     text += &writers(results);
-    text.push_str(&claims(results).iter().map(|claim| format!("- {claim}\n")).collect::<String>());
-    for (file, svg) in chart::all(results) {
-        let _ = write!(text, "\n![{}]({file})\n", chart::title(&svg));
-    }
-    text += "\n## How each is used, and what it does less\n";
+    text.extend(claims(results).iter().map(|claim| format!("- {claim}\n")));
+    text
+}
+
+/// How each contender is used, and what it does less.
+pub(crate) fn contenders(results: &Results) -> String {
+    let mut text = String::new();
     for contender in &results.contenders {
         let _ = write!(text, "\n**{}**: {}.\n\n", named(contender), contender.settings);
         contender.less.iter().for_each(|less| {
@@ -28,14 +29,48 @@ pub(crate) fn whole(results: &Results) -> String {
     text
 }
 
-/// The medians alone.
-pub(crate) fn medians(results: &Results) -> String {
+/// The works of [`few`].
+const FEW: [Work; 5] = [
+    Work::Append { len: 256 },
+    Work::Durable { threads: 1 },
+    Work::Durable { threads: 64 },
+    Work::Read { threads: 1 },
+    Work::FanOut { readers: 8 },
+];
+
+/// A few works, for a first look: the medians of wally, of one `write(2)` an append, and of the best of the others.
+pub(crate) fn few(results: &Results) -> String {
+    let mut text = "| work | unit | wally | `write(2)` | the best of the others |\n".to_owned();
+    text += "| --- | --- | ---: | ---: | ---: |\n";
     let mut notes = Notes::default();
-    let median = |spread: Spread| figure(spread.median);
-    let mut text = table(results, |cell, unit| notes.mark(cell, cell.spread(unit).map(median)));
-    text += &notes.list();
-    text
+    for work in FEW {
+        let Some(row) = results.row(work) else { continue };
+        let unit = work.unit();
+        let of = |name: &str| row.cells.iter().find(|cell| cell.contender == name);
+        let others = row.cells.iter().filter(|cell| !OURS.contains(&cell.contender.as_str()));
+        let (best_of_all, other) = (best(&row.cells, unit), best(others, unit));
+        let mut show = |cell: Option<&Cell>| {
+            let Some(cell) = cell else { return "–".to_owned() };
+            let median = cell.spread(unit).map(|spread| figure(spread.median));
+            let shown = notes.mark(cell, median);
+            let name = if OURS.contains(&cell.contender.as_str()) { "" } else { &cell.contender };
+            let shown = format!("{name} {shown}").trim_start().to_owned();
+            if best_of_all.is_some_and(|best| best.contender == cell.contender) {
+                format!("**{shown}**")
+            } else {
+                shown
+            }
+        };
+        let [wally, call] = OURS.map(|name| show(of(name)));
+        let other = show(other);
+        let work = work.describe(results.long_mib, results.reopen_mib);
+        let _ = writeln!(text, "| {work} | {} | {wally} | {call} | {other} |", unit.name());
+    }
+    format!("{text}\n{}", notes.list().trim_end()) + "\n"
 }
+
+/// The contenders that are written here.
+const OURS: [&str; 2] = ["wally", "write(2)"];
 
 /// Where, when and how it was measured.
 pub(crate) fn conditions(results: &Results) -> String {
@@ -81,10 +116,10 @@ fn table(results: &Results, mut show: impl FnMut(&Cell, Unit) -> String) -> Stri
         let Ok(work) = row.work.parse::<Work>() else { continue };
         let unit = work.unit();
         let _ = write!(text, "| {} | {} |", work.describe(results.long_mib, results.reopen_mib), unit.name());
-        let best = best(row, unit);
+        let best = best(&row.cells, unit);
         for cell in &row.cells {
             let shown = show(cell, unit);
-            let _ = match best == Some(&cell.contender) {
+            let _ = match best.is_some_and(|best| best.contender == cell.contender) {
                 true => write!(text, " **{shown}** |"),
                 false => write!(text, " {shown} |"),
             };
@@ -113,7 +148,7 @@ fn writers(results: &Results) -> String {
     format!("What the writer beside the readers appended meanwhile, records a second:\n\n{head}{rows}\n")
 }
 
-/// The first two lines of a table, with a column a contender behind those given.
+/// The first two lines of a table, with a column a contender after those given.
 fn head(results: &Results, names: &str, lines: &str) -> String {
     let mut text = names.to_owned();
     results.contenders.iter().for_each(|contender| {
@@ -128,11 +163,11 @@ fn ranged(spread: Spread) -> String {
     format!("{} ({}–{})", figure(median), figure(least), figure(most))
 }
 
-/// Whose median is the best of the row.
-fn best(row: &Row, unit: Unit) -> Option<&String> {
+/// The cell with the best median.
+fn best<'a>(cells: impl IntoIterator<Item = &'a Cell>, unit: Unit) -> Option<&'a Cell> {
     let better = |spread: Spread| if unit.less_is_better() { spread.median } else { -spread.median };
-    let measured = row.cells.iter().filter_map(|cell| Some((better(cell.spread(unit)?), &cell.contender)));
-    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, contender)| contender)
+    let measured = cells.into_iter().filter_map(|cell| Some((better(cell.spread(unit)?), cell)));
+    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, cell)| cell)
 }
 
 fn named(contender: &About) -> String {
@@ -197,6 +232,70 @@ pub(crate) fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Machine;
+    use crate::measure::Measured;
+    use crate::results::Row;
+
+    fn cell(contender: &str, seconds: &[f64]) -> Cell {
+        let sample = |&seconds| Measured { records: 1_000_000_000, seconds, written: 0 };
+        let lacks = seconds.is_empty().then(|| "cannot".to_owned());
+        let samples = seconds.iter().map(sample).collect();
+        Cell { contender: contender.to_owned(), less: None, lacks, samples }
+    }
+
+    #[test]
+    fn a_first_look_has_the_best_of_the_others_and_marks_the_best_of_all() {
+        let mut slow = cell("slow", &[700.0]);
+        slow.less = Some("no checksum".to_owned());
+        let rows = vec![
+            Row {
+                work: Work::Append { len: 256 }.to_string(),
+                cells: vec![
+                    cell("wally", &[3.0, 1.0, 2.0]),
+                    cell("write(2)", &[9.0]),
+                    cell("slower", &[800.0]),
+                    slow,
+                ],
+            },
+            // More is better here.
+            Row {
+                work: Work::Durable { threads: 1 }.to_string(),
+                cells: vec![
+                    cell("wally", &[4.0]),
+                    cell("write(2)", &[5.0]),
+                    cell("slower", &[]),
+                    cell("slow", &[2.0]),
+                ],
+            },
+            Row { work: Work::Scan.to_string(), cells: vec![cell("wally", &[1.0])] },
+        ];
+        let results = Results {
+            date: String::new(),
+            command: String::new(),
+            machine: Machine {
+                processor: String::new(),
+                cores: 1,
+                kernel: String::new(),
+                file_system: String::new(),
+            },
+            rounds: 1,
+            long_mib: 1,
+            reopen_mib: 1,
+            contenders: Vec::new(),
+            rows,
+        };
+        let text = few(&results);
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| append 256 B, no sync | ns a record | **2.00** | 9.00 | slow 700 <sup>1</sup> |",
+                "| durable append 256 B, 1 thread | appends a second | 250,000,000 | 200,000,000 | **slow 500,000,000** |",
+                "",
+                "<sup>1</sup> no checksum.",
+            ]
+        );
+    }
 
     #[test]
     fn figures_have_three_digits_that_count() {

@@ -19,7 +19,7 @@ use crate::progress::{self, Meter};
 /// Prints how many records were appended, the index of the last one, and the rate. When it has exited with 0, all of
 /// them are durable, whatever --sync says.
 ///
-/// A torn tail that a crash left is cut off first, and said so on standard error; a corrupt journal is left
+/// A torn tail that a crash left is cut off first, which is reported on standard error; a corrupt journal is left
 /// untouched.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -48,7 +48,7 @@ pub(crate) struct Append {
     /// is killed.
     #[arg(long, value_name = "always|never|MILLISECONDS", default_value = "always", value_parser = sync_policy)]
     sync: SyncPolicy,
-    /// How standard input is cut into records
+    /// How standard input is split into records
     #[arg(long, value_enum, default_value_t = Input::Lines)]
     input: Input,
 }
@@ -65,7 +65,7 @@ enum FormatName {
 enum Input {
     /// A record a line, without its newline; any bytes, and a carriage return belongs to the record
     Lines,
-    /// Each record behind its length, a little-endian u32
+    /// Each record after its length, a little-endian u32
     LengthPrefixed,
 }
 
@@ -177,7 +177,7 @@ fn were(records: u64) -> String {
     format!("{} {}", count(records, "record"), if records == 1 { "was" } else { "were" })
 }
 
-/// Standard input, cut into records.
+/// Standard input, split into records.
 struct Records {
     input: BufReader<File>,
     form: Input,

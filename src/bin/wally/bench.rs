@@ -19,16 +19,16 @@ use crate::work::{APPEND_BYTES, Ground, READ_BYTES, Sample, Slice, Work};
 ///
 /// Appends of several lengths without sync, durable appends by 1, 8 and 64 threads, random reads by one thread and by
 /// as many as the machine runs at once, a scan, and a reopen with all its checks. Each is done for the same time, in
-/// turns, five rounds of all; the table has the median of the rounds, the lowest and the highest. A wide spread says
-/// that something else was going on.
+/// turns, in five rounds. The table has the median of the rounds, the lowest and the highest. A wide spread means that
+/// the machine did something else meanwhile.
 ///
-/// A second's worth of records is told in the way a user would get it, the call and its checks included. What is read
-/// was just written, so it comes from memory, not from the disk. Only the durable appends wait for the disk; how many
-/// records shared a sync stands beside them.
+/// Records a second are those that a program gets: the call and its checks are included. What is read was just written,
+/// so it comes from memory, not from the disk. Only the durable appends wait for the disk; the last column is how many
+/// records shared a sync.
 ///
 /// It works in a new folder inside DIR, which is removed at the end, also on Ctrl-C. (Killed with SIGKILL it leaves
-/// a folder wally-bench-*.) It writes up to some GiB, but needs no more than 320 MiB at a time, and does not begin if
-/// they are not free.
+/// a folder wally-bench-*.) It writes up to several GiB, but needs no more than 320 MiB at a time, and does not begin
+/// if they are not free.
 ///
 /// With --json, `results` has an object for each line; `threads` is null for `reopen`, which takes what there is, and
 /// `records_per_sync` is null where nothing is synced.
@@ -72,7 +72,7 @@ impl Bench {
             .tempdir_in(&dir)
             .map_err(|error| self.unusable(&error))?;
         let measured = self.measure(folder.path(), &signal);
-        // Whatever came of it, nothing stays behind, and if something does, that is said.
+        // Whatever the result, no file stays, and one that does is reported.
         let path = folder.path().to_owned();
         let removed = folder.close();
         let measured = measured?;
@@ -131,7 +131,7 @@ impl Bench {
         let (seconds, cpus) = (self.seconds, cpus());
         output
             .line(format_args!("{}: {seconds} s, {ROUNDS} rounds, {cpus} threads at once", dir.display()))?;
-        output.line(format_args!("what reads has {} records to read", measured.read))?;
+        output.line(format_args!("{} records to read", measured.read))?;
         output.line(format_args!(""))?;
         output.line(format_args!(
             "{:<32}{:>7}{:>9}{:>14}{:>12}{:>12}{:>10}{:>14}",

@@ -9,10 +9,10 @@ use crate::inspect;
 use crate::outcome::{self, Failure, NOT_A_JOURNAL, OTHER, Outcome, count};
 use crate::progress;
 
-/// Remove the records behind index N
+/// Remove the records after index N
 ///
-/// What is removed is gone: nothing keeps a copy. It is durable when the command exits. A torn tail is cut off first, or
-/// a truncation finished that a crash interrupted, and said so on standard error; a corrupt journal is left untouched.
+/// What is removed is gone: nothing keeps a copy. It is durable when the command exits. A torn tail is cut off first,
+/// which is reported on standard error; a corrupt journal is left untouched.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -47,13 +47,13 @@ impl Truncate {
 
 /// Cut a torn or corrupt journal at the first record that is not valid
 ///
-/// Says first what goes: from which offset, how many bytes, and how many whole records lie in them. What is cut is
-/// kept in a file next to the journal, named FILE.cut-OFFSET, whose name is printed; but what a truncation was to remove
-/// when a crash interrupted it is removed, and not kept. A clean journal is left alone, and so is a file that is not a
-/// journal, or one that a newer version wrote.
+/// Prints first what will be cut: from which offset, how many bytes, and how many whole records are among them. What is
+/// cut is kept in a file next to the journal, named FILE.cut-OFFSET, whose name is printed, unless it is what a truncation
+/// that a crash interrupted was to remove. A clean journal is left alone, and so is a file that is not a journal, or one
+/// that a newer version wrote.
 ///
-/// A torn tail needs no repair, the next writer cuts it off by itself; corrupt means that bytes which were durable
-/// have changed since, so look at the disk first.
+/// A torn tail needs no repair: the next writer cuts it off by itself. Corrupt means that bytes which were durable have
+/// changed since, so look at the disk first.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -62,7 +62,7 @@ Examples:
 pub(crate) struct Repair {
     /// The journal
     file: PathBuf,
-    /// Say what would go and write nothing
+    /// Print what would be cut and write nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -101,9 +101,9 @@ impl Repair {
     }
 }
 
-/// What goes, in words.
+/// What is cut, in words.
 fn plan(found: &Inspection, dry_run: bool) -> String {
-    let go = if dry_run { "would go" } else { "go" };
+    let go = if dry_run { "would be cut" } else { "will be cut" };
     let bytes = count(found.file_bytes.saturating_sub(found.good_bytes), "byte");
     let state = inspect::summary(found);
     format!("{state}; {bytes} from offset {} on {go}", found.good_bytes)

@@ -8,9 +8,9 @@ use wally::{Format, Inspection, State, Walk};
 
 use crate::outcome::{self, CORRUPT, Failure, NOT_A_JOURNAL, OTHER, Outcome, Output, TORN, count};
 
-/// Tell what a journal holds and what state it is in
+/// Show what a journal holds and what state it is in
 ///
-/// Exits with 0 whatever the state is, as long as it can be told. Every record is read and its checksum checked.
+/// Exits with 0 whatever the state is, as long as it can be determined. Every record is read and its checksum checked.
 ///
 /// With --json, `format` and `damage_offset` are null where there is none; `state` is one of clean, torn, corrupt,
 /// not_a_journal, unsupported; `records_beyond` counts the whole records found behind the damage, is a lower bound
@@ -28,7 +28,7 @@ pub(crate) struct Info {
     json: bool,
 }
 
-/// Check every record; the exit code tells the state
+/// Check every record; the exit code is the state
 ///
 /// 0 clean, 1 torn (what a crash leaves of a write or a truncation that was never finished; the next writer cuts it
 /// off), 2 corrupt (what was durable is damaged), 3 not a journal, 4 anything else, as a file that does not exist or
@@ -70,7 +70,7 @@ impl Verify {
             outcome::print(format_args!("{}: {}", self.file.display(), summary(&found)))
         };
         match printed {
-            // The verdict is the exit code, and it stands even if nobody reads the words.
+            // The verdict is the exit code, and it stands even if the words cannot be written.
             Ok(()) | Err(Failure::BrokenPipe) => Ok(code(found.state)),
             Err(failure) => Err(failure),
         }

@@ -13,8 +13,8 @@ use crate::progress::Meter;
 
 /// List the records: index, offset of the header, length, CRC-32, separated by tabs
 ///
-/// The payload begins 16 bytes behind the offset. Every checksum is checked. Of a torn or damaged journal all that is
-/// good is listed, then standard error tells where the damage is.
+/// The payload begins 16 bytes after the offset. Every checksum is checked. Of a torn or damaged journal all that is
+/// good is listed, then the place of the damage is reported on standard error.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -39,8 +39,8 @@ impl Ls {
 
 /// Print the records' payloads
 ///
-/// Every checksum is checked. Of a torn or damaged journal all that is good is printed, then standard error tells
-/// where the damage is.
+/// Every checksum is checked. Of a torn or damaged journal all that is good is printed, then the place of the damage
+/// is reported on standard error.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,19 +54,19 @@ pub(crate) struct Cat {
     /// The first index to print, if the journal goes that far
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     from: u64,
-    /// The last index to print; what lies behind it is not looked at
+    /// The last index to print; what follows it is not looked at
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
-    /// How records are told apart
+    /// How records are separated
     #[arg(long, value_enum, default_value_t = Form::Lines)]
     output: Form,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Form {
-    /// The bytes as they are and a newline behind each record
+    /// The bytes as they are and a newline after each record
     Lines,
-    /// The bytes as they are, each record behind its length, a little-endian u32
+    /// The bytes as they are, each record after its length, a little-endian u32
     LengthPrefixed,
     /// A line of hexadecimal digits for each record
     Hex,
@@ -75,7 +75,7 @@ pub(crate) enum Form {
 impl Cat {
     pub(crate) fn run(&self) -> Outcome {
         if self.from > self.to {
-            return Err(Failure::new(OTHER, format!("--from {} is behind --to {}", self.from, self.to)));
+            return Err(Failure::new(OTHER, format!("--from {} is after --to {}", self.from, self.to)));
         }
         each_record(&self.file, |entry, output| {
             if entry.index > self.to {
@@ -125,13 +125,13 @@ fn hex(byte: u8) -> [u8; 2] {
     [digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Hands `each` one record after the other until it breaks off or the journal ends, and tells how it ended.
+/// Hands `each` one record after the other until it breaks off or the journal ends, and returns how it ended.
 fn each_record(
     path: &Path,
     mut each: impl FnMut(&Entry, &mut Output) -> Result<ControlFlow<()>, Failure>,
 ) -> Outcome {
     let mut walk = Walk::open(path)?;
-    // Only for the bar: a length that cannot be told is no failure.
+    // Only for the bar: a length that cannot be had is no failure.
     let meter = Meter::new("reading", fs::metadata(path).map(|meta| meta.len()).ok(), &io::stdout());
     let mut output = Output::new();
     while let Some(entry) = walk.next() {

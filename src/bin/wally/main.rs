@@ -40,7 +40,7 @@ Exit codes:
   3    the file is not a journal
   4    anything else: wrong usage, no such file, a newer format, locked, out of range, a full disk
   130  `bench` was interrupted (likewise 143 and 129: 128 and the number of the signal)
-  141  nobody reads the output any more, as in `wally cat FILE | head`
+  141  the output was closed by the program that reads it, as in `wally cat FILE | head`
 
 `info` and `repair --dry-run` describe a damaged journal and exit with 0; to test for damage, use `verify`.";
 

@@ -21,7 +21,7 @@ const BROKEN_PIPE: u8 = 128 + 13;
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody reads standard output any more. Not worth a word.
+    /// Standard output was closed by the program that reads it, which is no failure to report.
     BrokenPipe,
     /// Worth one line, and this exit code.
     Told { code: u8, message: String },
@@ -81,7 +81,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// One line on standard error. If that cannot be written, there is nobody left to tell; the exit code stays.
+/// One line on standard error. If that cannot be written, the exit code is all that is left.
 pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "wally: {message}");
 }
@@ -130,7 +130,7 @@ pub(crate) fn what_was_cut(journal: &Journal) -> Option<String> {
     let why = match report.verdict {
         Verdict::TornTail => "a torn tail",
         Verdict::TruncationFinished => "the rest of an unfinished truncation",
-        Verdict::DamageCut => "the first invalid record and all behind it",
+        Verdict::DamageCut => "the first invalid record and all after it",
         _ => return None,
     };
     let offset = report.cut_offset?;

@@ -16,19 +16,18 @@ use crate::list::{Form, broken_off};
 use crate::outcome::{self, Failure, OTHER, Outcome, Output, count};
 use crate::progress::Meter;
 
-/// Print the last records, and with --follow those to come
+/// Print the last records, and with --follow those that are appended from then on
 ///
 /// With --follow it looks at the file again and again and prints what a program that writes the journal has handed to
 /// the system since. It takes no lock, writes nothing and never makes that program wait. It ends when it is
-/// interrupted, when nobody reads its output any more, and with an error if the journal turns out damaged (exit code
-/// 2), or if the file is removed or another one takes its name (4; what was still to be read of it is printed first).
+/// interrupted, when its output is closed, with an error if the journal is found to be damaged (exit code 2), and with
+/// an error if the file is removed or another one takes its name (4; what was still to be read of it is printed first).
 ///
-/// Other things it says on standard error and goes on: that the journal ends torn, for the writer may be in the midst
-/// of a long write, or have crashed and be about to come back; and that records were removed. After "truncated to N",
-/// the records behind N that were printed no longer count, and what takes their place is printed; if the truncation
-/// goes back far, N can be too low by a 64th of the way, and records that stayed are printed once more. A truncation
-/// stays unseen if the records that take the place of the removed ones before the file is looked at again have the same
-/// lengths and checksums.
+/// It goes on, with a note on standard error, in two cases. The journal ends torn: the writer may be in the middle of a
+/// long write, or have crashed and be started again later. Records were removed: after "truncated to N", the records
+/// after N that were printed no longer count, and what takes their place is printed. If the truncation goes back far, N
+/// can be too low by a 64th of the way, and records that stayed are printed once more. A truncation is not noticed if
+/// records of the same lengths and checksums are in the place of the removed ones when the file is looked at again.
 ///
 /// Records are visible before they are durable: a power cut may take away what was printed.
 #[derive(Args)]
@@ -50,13 +49,13 @@ pub(crate) struct Tail {
     /// Print the records from index N on, instead of the last ones
     #[arg(long, value_name = "N")]
     from: Option<u64>,
-    /// Go on with what is appended
+    /// Go on and print what is appended
     #[arg(short, long)]
     follow: bool,
     /// How long to wait between two looks at the file, with --follow
     #[arg(long, value_name = "MILLISECONDS", default_value_t = const { NonZeroU64::new(100).unwrap() })]
     interval: NonZeroU64,
-    /// How records are told apart
+    /// How records are separated
     #[arg(long, value_enum, default_value_t = Form::Lines)]
     output: Form,
 }
@@ -94,7 +93,7 @@ impl Tail {
 
     /// Prints what is asked for of the records that are there, and returns the index of the last of them, if there is one.
     fn begin(&self, walk: &mut Walk, output: &mut Output) -> Result<Option<u64>, Failure> {
-        // Only for the bar: a length that cannot be told is no failure.
+        // Only for the bar: a length that cannot be had is no failure.
         let total = fs::metadata(&self.file).map(|meta| meta.len()).ok();
         let meter = Meter::new("reading", total, &io::stdout());
         let mut held = VecDeque::new();
@@ -149,7 +148,7 @@ impl Tail {
             outcome::say(&format!("note: {path} was truncated to {}", next.saturating_sub(1)));
         } else if let missed @ 1.. = next - last - 1 {
             let missed = count(missed, "record");
-            outcome::say(&format!("note: {path}: {missed} behind {last} removed before being read"));
+            outcome::say(&format!("note: {path}: {missed} after {last} removed before being read"));
         }
     }
 }
@@ -169,11 +168,11 @@ fn each(walk: &mut Walk, mut each: impl FnMut(Entry) -> Result<(), Failure>) -> 
     Ok(())
 }
 
-/// Waits, but not for longer than somebody reads standard output.
+/// Waits, at the longest until standard output is closed.
 fn pause(time: Duration) -> Result<(), Failure> {
     let until = Instant::now().checked_add(time);
     let stdout = io::stdout();
-    // Nothing is asked for: that the other end is gone is told in any case.
+    // No event is asked for: that the other end is gone is reported in any case.
     let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
     let timeout = Timespec::try_from(time).ok();
     let told = poll(&mut polled, timeout.as_ref()).is_ok_and(|told| told > 0);

@@ -1,4 +1,4 @@
-//! The table as Markdown, and the place in the README where it stands.
+//! The table as Markdown, and its place in `benches/RESULTS.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,22 +22,22 @@ pub(crate) fn markdown(lines: &[Line], machine: &str, rounds: usize) -> String {
     text
 }
 
-/// The README around the place where the table stands.
-pub(crate) struct Readme {
+/// `benches/RESULTS.md` around the place of the table.
+pub(crate) struct Results {
     path: PathBuf,
     before: String,
     after: String,
 }
 
-impl Readme {
-    /// Finds the place, so that a README without one is told before anything is measured.
+impl Results {
+    /// Finds the place, so that a file without one is reported before anything is measured.
     pub(crate) fn open() -> Result<Self, String> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let place = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
         match place {
             Some((before, after)) => Ok(Self { before: before.to_owned(), after: after.to_owned(), path }),
-            None => Err(format!("{}: no {BEGIN} with an {END} behind it", path.display())),
+            None => Err(format!("{}: no {BEGIN} with an {END} after it", path.display())),
         }
     }
 
