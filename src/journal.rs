@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::file::seam::Seamed;
+use crate::file::seam::FileSeam;
 use crate::file::{JournalFile, Origin};
 use crate::options::{Format, Options, SyncPolicy};
 use crate::read::follow::Follow;
@@ -66,7 +66,7 @@ impl Options {
     ///   file is untouched.
     /// * [`Error::Stopped`] if the progress callback said so.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Journal> {
-        let (file, origin) = JournalFile::open(path.as_ref(), self.create, Seamed::of(self))?;
+        let (file, origin) = JournalFile::open(path.as_ref(), self.create, FileSeam::of(self))?;
         let file = Arc::new(file);
         let mut unwanted = Unwanted::new(&file, origin);
         let recovered = recover(&file, origin, self)?;

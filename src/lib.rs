@@ -113,6 +113,8 @@ mod notify;
 mod options;
 mod read;
 mod recover;
+#[cfg(not(feature = "__seam"))]
+mod seam;
 #[cfg(feature = "__seam")]
 #[doc(hidden)]
 pub mod seam;

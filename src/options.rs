@@ -125,7 +125,6 @@ pub struct Options {
     /// `None` for what the file system is served best by.
     pub(crate) preallocate: Option<u64>,
     pub(crate) on_progress: Option<OnProgress>,
-    #[cfg(feature = "__seam")]
     pub(crate) seam: Option<Arc<dyn crate::seam::Seam>>,
 }
 
@@ -144,7 +143,6 @@ impl Default for Options {
             preserve_limit: 256 << 20,
             preallocate: None,
             on_progress: None,
-            #[cfg(feature = "__seam")]
             seam: None,
         }
     }

@@ -1,6 +1,10 @@
-//! The fault seam: where this crate's own tests see, delay and refuse what a journal asks of the system. Exists
-//! only with the feature `__seam`, which is no part of the public API and carries no promise.
+//! The fault seam: where this crate's own tests see, delay and refuse what a journal asks of the system. It is public only
+//! with the feature `__seam`, which is no part of the public API and carries no promise.
 #![allow(missing_docs)]
+#![cfg_attr(
+    not(feature = "__seam"),
+    allow(dead_code, unreachable_pub, reason = "only the tests make use of it")
+)]
 
 use std::io::IoSlice;
 
@@ -54,6 +58,7 @@ pub trait Seam: Send + Sync {
 }
 
 /// The format's bytes, for the fuzzers.
+#[cfg(feature = "__seam")]
 pub mod format {
     use crate::format::{Gap, Header, Sealed, record_end};
 

@@ -78,7 +78,6 @@ mod index;
 mod notify;
 #[path = "../src/options.rs"]
 mod options;
-#[cfg(feature = "__seam")]
 #[path = "../src/seam.rs"]
 mod seam;
 #[path = "../src/view/mod.rs"]

@@ -36,9 +36,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::Result;
-use crate::file::seam::{Asked, SeamRole};
 use crate::file::{JournalFile, check_size_limit, read_full_at};
 use crate::format::HEADER_LEN;
+use crate::seam::{Op, Role};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// The first window; each further one doubles. Address space only, no memory.
@@ -218,7 +218,8 @@ impl Map {
             self.copy_bytes(&memory, from, done..end)?;
             Ok(Copy { memory, from, to, done: lent })
         };
-        self.file.seam().ask(SeamRole::Journal, Asked::Preserve(to.saturating_sub(done)), complete)
+        let op = Op::Preserve { bytes: to.saturating_sub(done) };
+        self.file.seam().ask(Role::Journal, &op, complete)
     }
 
     /// Copies `bytes` of the file into `memory`, which begins at `from`. They are read from the descriptor, which shows
@@ -258,7 +259,7 @@ fn map_raw(file: &JournalFile, len: u64) -> io::Result<MmapRaw> {
     let fits = usize::try_from(len).ok().filter(|&len| isize::try_from(len).is_ok());
     let len = fits.ok_or(io::ErrorKind::FileTooLarge)?;
     let map = || MmapOptions::new().len(len).map_raw_read_only(file.as_file());
-    file.seam().ask(SeamRole::Journal, Asked::Map(len as u64), map)
+    file.seam().ask(Role::Journal, &Op::Map { len: len as u64 }, map)
 }
 
 fn page_len() -> u64 {
@@ -362,11 +363,11 @@ pub(crate) fn maps_left() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::seam::Seamed;
+    use crate::file::seam::FileSeam;
 
     fn mapped(bytes: &[u8]) -> (tempfile::TempDir, Arc<JournalFile>, Map) {
         let dir = tempfile::tempdir().unwrap();
-        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::default()).unwrap();
+        let (file, _) = JournalFile::open(&dir.path().join("j"), true, FileSeam::default()).unwrap();
         file.write_at(bytes, 0).unwrap();
         let file = Arc::new(file);
         let map = Map::new(&file, bytes.len() as u64).unwrap();

@@ -19,7 +19,8 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::file::process::Owner;
-use crate::file::seam::{Asked, SeamRole, Seamed};
+use crate::file::seam::{FileSeam, first_bytes};
+use crate::seam::{Op, Role};
 
 /// A file that the journal writes: itself, locked, or a quarantine file.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct JournalFile {
     locked: bool,
     /// The process that opened it. A child that was forked from it shares the open file, its lock included.
     owner: Owner,
-    seam: Seamed,
+    seam: FileSeam,
 }
 
 /// How a file came to be.
@@ -50,7 +51,7 @@ impl JournalFile {
     ///
     /// # Errors
     /// `Io`, or `Locked`.
-    pub(crate) fn open(path: &Path, create: bool, seam: Seamed) -> Result<(Self, Origin)> {
+    pub(crate) fn open(path: &Path, create: bool, seam: FileSeam) -> Result<(Self, Origin)> {
         // An absolute path keeps its meaning if the process changes its directory before the file is unlinked.
         let path = std::path::absolute(path).map_err(|e| Error::io("open", path, e))?;
         loop {
@@ -81,7 +82,7 @@ impl JournalFile {
     }
 
     /// Creates a file that must not exist, for what recovery cuts. It is not locked.
-    pub(crate) fn create_new(path: &Path, seam: Seamed) -> io::Result<Self> {
+    pub(crate) fn create_new(path: &Path, seam: FileSeam) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)?;
         let meta = file.metadata()?;
         Ok(Self {
@@ -115,7 +116,7 @@ impl JournalFile {
         copies_on_write(&self.file)
     }
 
-    pub(crate) fn seam(&self) -> &Seamed {
+    pub(crate) fn seam(&self) -> &FileSeam {
         &self.seam
     }
 
@@ -192,10 +193,14 @@ impl JournalFile {
     }
 
     fn write_once(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.seam.write(self.role(), offset, parts, |parts| match parts {
+        let write = |parts: &[IoSlice<'_>]| match parts {
             [one] => self.file.write_at(one, offset),
             // The number of parts of one call is bounded (1024 on Linux); the rest follows in another.
             many => pwritev(&self.file, &many[..many.len().min(1024)], offset),
+        };
+        self.seam.transfer(self.role(), &Op::Write { offset, parts }, |most| match most {
+            usize::MAX => write(parts),
+            most => write(&first_bytes(parts, most)),
         })
     }
 
@@ -204,7 +209,8 @@ impl JournalFile {
     pub(crate) fn append_zeros(&self, len: u64) -> Result<u64> {
         self.check_process()?;
         loop {
-            match self.seam.extend(self.role(), len, |len| append_zeros(&self.file, len)) {
+            let extend = |most| append_zeros(&self.file, len.min(most as u64));
+            match self.seam.transfer(self.role(), &Op::Extend { len }, extend) {
                 Ok(0) => return Err(self.error("extend", io::ErrorKind::WriteZero.into())),
                 Ok(n) => return Ok(n as u64),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -216,7 +222,7 @@ impl JournalFile {
     /// Makes the content and the length durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_process()?;
-        let done = self.seam.ask(self.role(), Asked::Sync, || self.file.sync_data());
+        let done = self.seam.ask(self.role(), &Op::Sync, || self.file.sync_data());
         done.map_err(|e| self.error("sync", e))
     }
 
@@ -229,7 +235,7 @@ impl JournalFile {
         {
             return Err(self.error("truncate", e));
         }
-        let done = self.seam.ask(self.role(), Asked::Truncate(len), || self.file.set_len(len));
+        let done = self.seam.ask(self.role(), &Op::Truncate { len }, || self.file.set_len(len));
         done.map_err(|e| self.error("truncate", e))
     }
 
@@ -246,10 +252,10 @@ impl JournalFile {
             _ => Path::new("."),
         };
         let sync = || File::open(directory)?.sync_all();
-        let mut done = self.seam.ask(SeamRole::Directory, Asked::Sync, sync);
+        let mut done = self.seam.ask(Role::Directory, &Op::Sync, sync);
         if done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
             // It may be searched but not read.
-            done = self.seam.ask(SeamRole::Directory, Asked::Sync, || sync_file_system(&self.file));
+            done = self.seam.ask(Role::Directory, &Op::Sync, || sync_file_system(&self.file));
         }
         done.map_err(|e| Error::io("sync directory", directory, e))
     }
@@ -272,8 +278,8 @@ impl JournalFile {
         (meta.dev(), meta.ino()) == self.device_inode
     }
 
-    fn role(&self) -> SeamRole {
-        if self.locked { SeamRole::Journal } else { SeamRole::Quarantine }
+    fn role(&self) -> Role {
+        if self.locked { Role::Journal } else { Role::Quarantine }
     }
 
     pub(crate) fn error(&self, op: &'static str, source: io::Error) -> Error {

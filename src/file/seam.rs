@@ -1,152 +1,71 @@
-//! The fault seam as the rest of the crate holds it: every request to the system goes through here, and straight on
-//! unless the feature `__seam` is on.
+//! The fault seam as the rest of the crate holds it: every request to the system for a file goes through here, and straight
+//! on unless the tests have put something in the way.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 
-/// What is asked at the seam, without what it is asked with.
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "__seam"), expect(dead_code, reason = "only the seam looks at the numbers"))]
-pub(crate) enum Asked {
-    Sync,
-    Truncate(u64),
-    Map(u64),
-    Preserve(u64),
-}
+use crate::options::Options;
+use crate::seam::{Op, Role, Seam, Verdict};
+use crate::sync::Arc;
 
-#[cfg(feature = "__seam")]
-pub(crate) use crate::seam::Role as SeamRole;
-
-#[cfg(not(feature = "__seam"))]
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum SeamRole {
-    Journal,
-    Quarantine,
-    Directory,
-}
-
-/// The seam as the rest of the crate holds it: nothing at all unless the feature `__seam` is on.
+/// What stands between a file and the system: nothing, but in this crate's own tests.
 #[derive(Clone, Default)]
-pub(crate) struct Seamed {
-    #[cfg(feature = "__seam")]
-    seam: Option<std::sync::Arc<dyn crate::seam::Seam>>,
-}
+pub(crate) struct FileSeam(Option<Arc<dyn Seam>>);
 
-impl Seamed {
-    pub(crate) fn of(options: &crate::options::Options) -> Self {
-        let _ = options;
-        Self {
-            #[cfg(feature = "__seam")]
-            seam: options.seam.clone(),
-        }
+impl FileSeam {
+    /// The seam that `options` ask for. Only the feature `__seam` lets them ask for one.
+    pub(crate) fn of(options: &Options) -> Self {
+        Self(options.seam.clone())
     }
 
-    #[cfg(not(feature = "__seam"))]
+    /// Does what `op` says with `perform`, unless the seam refuses it.
     pub(crate) fn ask<T>(
         &self,
-        _: SeamRole,
-        _: Asked,
+        role: Role,
+        op: &Op<'_>,
         perform: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
-        perform()
-    }
-
-    #[cfg(not(feature = "__seam"))]
-    pub(crate) fn write(
-        &self,
-        _: SeamRole,
-        _: u64,
-        parts: &[IoSlice<'_>],
-        perform: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        perform(parts)
-    }
-
-    #[cfg(not(feature = "__seam"))]
-    pub(crate) fn extend(
-        &self,
-        _: SeamRole,
-        len: u64,
-        perform: impl FnOnce(u64) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        perform(len)
-    }
-
-    #[cfg(feature = "__seam")]
-    pub(crate) fn extend(
-        &self,
-        role: SeamRole,
-        len: u64,
-        perform: impl FnOnce(u64) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        use crate::seam::{Op, Verdict};
-        let Some(seam) = &self.seam else { return perform(len) };
-        let op = Op::Extend { len };
-        let result = match seam.before(role, &op) {
-            Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
-            Verdict::Proceed => perform(len),
-            Verdict::Short(max) => perform(len.min(max as u64)),
-        };
-        seam.after(role, &op, result.as_ref().ok().copied());
-        result
-    }
-
-    #[cfg(feature = "__seam")]
-    pub(crate) fn ask<T>(
-        &self,
-        role: SeamRole,
-        asked: Asked,
-        perform: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
-        use crate::seam::{Op, Verdict};
-        let Some(seam) = &self.seam else { return perform() };
-        let op = match asked {
-            Asked::Sync => Op::Sync,
-            Asked::Truncate(len) => Op::Truncate { len },
-            Asked::Map(len) => Op::Map { len },
-            Asked::Preserve(bytes) => Op::Preserve { bytes },
-        };
-        let result = match seam.before(role, &op) {
+        let Some(seam) = &self.0 else { return perform() };
+        let result = match seam.before(role, op) {
             Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
             Verdict::Proceed | Verdict::Short(_) => perform(),
         };
-        seam.after(role, &op, result.as_ref().ok().map(|_| 0));
+        seam.after(role, op, result.as_ref().ok().map(|_| 0));
         result
     }
 
-    #[cfg(feature = "__seam")]
-    pub(crate) fn write(
+    /// The same for what can be done in part. `perform` gets the largest number of bytes it may write, and returns how many
+    /// it has written.
+    pub(crate) fn transfer(
         &self,
-        role: SeamRole,
-        offset: u64,
-        parts: &[IoSlice<'_>],
-        perform: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+        role: Role,
+        op: &Op<'_>,
+        perform: impl FnOnce(usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        use crate::seam::{Op, Verdict};
-        let Some(seam) = &self.seam else { return perform(parts) };
-        let op = Op::Write { offset, parts };
-        let result = match seam.before(role, &op) {
+        let Some(seam) = &self.0 else { return perform(usize::MAX) };
+        let result = match seam.before(role, op) {
             Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
-            Verdict::Proceed => perform(parts),
-            Verdict::Short(max) => {
-                let mut left = max;
-                let short: Vec<IoSlice<'_>> = parts
-                    .iter()
-                    .map(|part| {
-                        let n = part.len().min(left);
-                        left -= n;
-                        IoSlice::new(&part[..n])
-                    })
-                    .collect();
-                perform(&short)
-            }
+            Verdict::Proceed => perform(usize::MAX),
+            Verdict::Short(most) => perform(most),
         };
-        seam.after(role, &op, result.as_ref().ok().copied());
+        seam.after(role, op, result.as_ref().ok().copied());
         result
     }
 }
 
-impl std::fmt::Debug for Seamed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seamed")
+impl fmt::Debug for FileSeam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FileSeam").field(&self.0.is_some()).finish()
     }
+}
+
+/// The first `most` bytes of `parts`.
+pub(crate) fn first_bytes<'a>(parts: &'a [IoSlice<'a>], most: usize) -> Vec<IoSlice<'a>> {
+    let mut left = most;
+    let shorten = |part: &'a IoSlice<'a>| {
+        let now = part.len().min(left);
+        left -= now;
+        IoSlice::new(part.get(..now).unwrap_or_default())
+    };
+    parts.iter().map(shorten).collect()
 }

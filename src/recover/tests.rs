@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::error::Error;
-use crate::file::seam::Seamed;
+use crate::file::seam::FileSeam;
 use crate::inspect::State;
 use crate::inspect::testing::{B, Built, BuiltFile, C};
 use crate::walk::Walk;
 
 impl BuiltFile {
     fn open(&self, options: &Options) -> Result<Recovered> {
-        let (file, origin) = JournalFile::open(&self.path, true, Seamed::of(options))?;
+        let (file, origin) = JournalFile::open(&self.path, true, FileSeam::of(options))?;
         recover(&file, origin, options)
     }
 }

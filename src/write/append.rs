@@ -178,7 +178,7 @@ fn target(writer: &mut Locked<'_>, n: u64) -> Target {
 mod tests {
     use super::*;
     use crate::file::JournalFile;
-    use crate::file::seam::Seamed;
+    use crate::file::seam::FileSeam;
     use crate::options::Options;
     use crate::recover::recover;
     use crate::seam::{Op, Role, Seam, Verdict};
@@ -243,7 +243,7 @@ mod tests {
     fn log(dir: &tempfile::TempDir, disk: &Arc<Disk>) -> Log {
         let mut options = Options::new();
         options.seam(disk.clone());
-        let (file, origin) = JournalFile::open(&dir.path().join("j"), true, Seamed::of(&options)).unwrap();
+        let (file, origin) = JournalFile::open(&dir.path().join("j"), true, FileSeam::of(&options)).unwrap();
         let found = recover(&file, origin, &options).unwrap();
         let (file, staging_len) = (Arc::new(file), 4096);
         let start =

@@ -134,7 +134,7 @@ fn extend(file: &JournalFile, to: u64) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::seam::Seamed;
+    use crate::file::seam::FileSeam;
     use crate::group_commit::{Commit, Watermark};
 
     const LARGEST: u64 = 1 << 20;
@@ -158,7 +158,7 @@ mod tests {
     /// A journal's file with 100 bytes in it, and what makes room in it.
     fn place() -> (tempfile::TempDir, JournalFile, Commit, RoomAhead) {
         let dir = tempfile::tempdir().unwrap();
-        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::default()).unwrap();
+        let (file, _) = JournalFile::open(&dir.path().join("j"), true, FileSeam::default()).unwrap();
         file.write_at(&[7; 100], 0).unwrap();
         let ahead = RoomAhead::new(LARGEST);
         ahead.state.lock().without = WITHOUT;
