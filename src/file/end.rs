@@ -1,15 +1,67 @@
-//! How a journal file becomes shorter. Every cut leaves a mark at the new end (sealed journals only).
+//! How a journal's file begins and ends: the one place that writes marks and shortens the file. Each sealed file ends with a
+//! mark of its own end where there is room for one.
+//!
+//! A file is brought to an end in five ways. They differ in what a crash in between may leave, and each is named for its
+//! case:
+//!
+//! * [`begin`]: a new journal gets its first mark.
+//! * [`cut`]: a truncation or a recovery removes records from the end. The file is shortened first: the mark of the intent,
+//!   or the records that stay, tell what it is until the new mark is there.
+//! * [`empty`]: a recovery removes everything. The mark is written over the first header first, for what lies there may be
+//!   damaged, and a part of it alone would be no journal.
+//! * [`take_off`]: a roll-back removes what no caller was told is there, perhaps on a full disk.
+//! * [`leave_mark`]: a journal is closed.
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::file::JournalFile;
+use crate::file::{JournalFile, Origin};
 use crate::format::{HEADER_LEN, Header};
 use crate::options::Format;
 
-/// Cuts the journal at `end` and marks the new end; whether there is a mark now.
+/// Makes the first bytes of a new journal durable. Returns `true` if they are a mark, which a sealed journal begins with. A
+/// file that existed before, and has lost its mark for want of room, is opened without one.
 ///
-/// The sync in between keeps what lay behind `end` from coming back in the place of the mark: a record without payload
+/// # Errors
+/// `Io`. A file that this open has created then has no bytes, if they can be taken off.
+pub(crate) fn begin(file: &JournalFile, format: Format, origin: Origin) -> Result<bool> {
+    if format == Format::Reference {
+        file.sync()?;
+        return Ok(false);
+    }
+    if let Err(error) = file.write_at(&Header::mark(0, 0).encode(), 0) {
+        // A part of a mark is no journal: nothing at all is a new one.
+        let nothing = file.truncate(0);
+        if origin == Origin::Created || !is_no_space(&error) {
+            return Err(error);
+        }
+        nothing?;
+        file.sync()?;
+        return Ok(false);
+    }
+    if file.len()? > HEADER_LEN {
+        file.truncate(HEADER_LEN)?;
+    }
+    file.sync()?;
+    Ok(true)
+}
+
+/// Cuts the file to a mark at 0. Returns `true` if the mark is there. It is written over the first header: most file systems
+/// have to allocate no block for it, and the file begins with a valid header at every moment. Without room for it nothing
+/// stays of the file.
+pub(crate) fn empty(file: &JournalFile) -> Result<bool> {
+    let marked = write_mark(file, 0)?;
+    file.sync()?;
+    if marked {
+        file.truncate(HEADER_LEN)?;
+        file.sync()?;
+    }
+    Ok(marked)
+}
+
+/// Cuts the journal at `end` and marks the new end. Returns `true` if there is a mark now.
+///
+/// The sync in between keeps what lay after `end` from coming back in the place of the mark: a record without payload
 /// is as long as one.
 pub(crate) fn cut(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     file.truncate(end)?;
@@ -17,7 +69,7 @@ pub(crate) fn cut(file: &JournalFile, format: Format, end: u64) -> Result<bool> 
     leave_mark(file, format, end)
 }
 
-/// [Cuts](cut) off what nobody was told is there. A sealed journal that is cut to nothing keeps its first 16 bytes: they
+/// [Cuts](cut) off what no caller was told is there. A sealed journal that is cut to nothing keeps its first 16 bytes: they
 /// may still be its mark, or else the mark overwrites them, for which most file systems need no new block.
 pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<bool> {
     match format {
@@ -28,8 +80,8 @@ pub(crate) fn take_off(file: &JournalFile, format: Format, end: u64) -> Result<b
     leave_mark(file, format, end)
 }
 
-/// Marks `end`, before which everything is durable and behind which there are at most zeros, lets the file end with the
-/// mark, and syncs that; whether there is a mark now. A reference journal has none, and nothing to sync.
+/// Marks `end`, before which everything is durable and after which there are at most zeros, lets the file end with the
+/// mark, and syncs that. Returns `true` if there is a mark now. A reference journal has none, and nothing to sync.
 ///
 /// Without room for it the journal goes on unmarked: the mark protects the last stretch of records against damage that
 /// looks like a torn tail. It also tells an empty journal from any other file, so one that is empty and cannot be marked
@@ -51,8 +103,8 @@ pub(crate) fn leave_mark(file: &JournalFile, format: Format, end: u64) -> Result
     Ok(marked)
 }
 
-/// Writes the mark of `end`, or lets the file end there if there is no room for it; whether there is a mark now.
-pub(crate) fn write_mark(file: &JournalFile, end: u64) -> Result<bool> {
+/// Writes the mark of `end`, or lets the file end there if there is no room for it. Returns `true` if there is a mark now.
+fn write_mark(file: &JournalFile, end: u64) -> Result<bool> {
     let mark = Header::mark(end, end).encode();
     // Where what is overwritten needs as much room as what is new, a full disk has none for what is there already.
     if end == 0 && holds(file, end, &mark)? {
@@ -90,17 +142,17 @@ pub(crate) fn mark_empty(file: &JournalFile) -> Result<(), Unmarked> {
 pub(crate) enum Unmarked {
     /// The file is as it was.
     Refused(Error),
-    /// Nobody knows what the file is now.
+    /// What the file holds now is not known.
     Failed(Error),
 }
 
-/// Whether `mark` lies at `end`.
+/// Returns `true` if `mark` lies at `end`.
 fn holds(file: &JournalFile, end: u64, mark: &[u8; HEADER_LEN as usize]) -> Result<bool> {
     let mut bytes = [0; HEADER_LEN as usize];
     Ok(file.read_at(&mut bytes, end)? == bytes.len() && bytes == *mark)
 }
 
-/// Whether the file system, a quota or a limit on the file's size left no room.
+/// Returns `true` if the file system, a quota or a limit on the file's size left no room.
 pub(crate) fn is_no_space(error: &Error) -> bool {
     let Error::Io { source, .. } = error else { return false };
     let codes = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(Errno::raw_os_error);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Beyond, Result};
 use crate::file::{JournalFile, Origin, end};
-use crate::format::{Boundary, HEADER_LEN, Header};
+use crate::format::{Boundary, HEADER_LEN};
 use crate::index::IndexWriter;
 use crate::inspect::{Classification, ProgressReporter, Reseal, Ruling, Source, Survey, SurveyRequest};
 use crate::options::{Format, Options, Recovery};
@@ -75,11 +75,11 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
     // sync of the file has to bring the entry along: an empty record in the place of the mark changes no size, so that
     // fdatasync has nothing of the directory to commit.
     file.sync_directory()?;
-    let opening = Opening { file, origin, len, x: x.at, forced_reference, options };
+    let opening = Opening { file, len, x: x.at, forced_reference, options };
     let (index, marked) = match classification {
         None => {
             report.verdict = Verdict::New;
-            (index, opening.create()?)
+            (index, end::begin(file, options.new_file_format, origin)?)
         }
         Some(classification) => opening.finish(classification, index, &mut report)?,
     };
@@ -94,7 +94,6 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
 /// An open for which the file has been classified.
 struct Opening<'a> {
     file: &'a JournalFile,
-    origin: Origin,
     len: u64,
     x: Boundary,
     /// See [`Survey::forced_reference`].
@@ -110,30 +109,6 @@ struct PlannedCut {
 }
 
 impl Opening<'_> {
-    /// Makes the first bytes of a new journal durable. Returns whether they are a mark. One that is not new, but has lost
-    /// its mark for want of room, is opened without.
-    fn create(&self) -> Result<bool> {
-        if self.options.new_file_format == Format::Reference {
-            self.file.sync()?;
-            return Ok(false);
-        }
-        if let Err(error) = self.file.write_at(&Header::mark(0, 0).encode(), 0) {
-            // Part of a mark is no journal: better nothing at all.
-            let nothing = self.file.truncate(0);
-            if self.origin == Origin::Created || !end::is_no_space(&error) {
-                return Err(error);
-            }
-            nothing?;
-            self.file.sync()?;
-            return Ok(false);
-        }
-        if self.len > HEADER_LEN {
-            self.file.truncate(HEADER_LEN)?;
-        }
-        self.file.sync()?;
-        Ok(true)
-    }
-
     /// Does what the ruling and the policy ask for. Returns the index and whether a mark lies at its end.
     fn finish(
         &self,
@@ -207,22 +182,10 @@ impl Opening<'_> {
             self.file.sync()?;
         }
         let marked = match end.offset {
-            0 => self.mark_at_zero()?,
+            0 => end::empty(self.file)?,
             offset => end::cut(self.file, format, offset)?,
         };
         Ok((index, marked))
-    }
-
-    /// Cuts the file to a mark at 0. The mark is written over the first header: most file systems have to allocate no block
-    /// for it, and the file begins with a valid header at every moment. Without room for it nothing stays of the file.
-    fn mark_at_zero(&self) -> Result<bool> {
-        let marked = end::write_mark(self.file, 0)?;
-        self.file.sync()?;
-        if marked {
-            self.file.truncate(HEADER_LEN)?;
-            self.file.sync()?;
-        }
-        Ok(marked)
     }
 }
 
