@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::error::Error;
 use crate::file::seam::FileSeam;
+use crate::format::Header;
 use crate::inspect::State;
 use crate::inspect::testing::{B, Built, BuiltFile, C};
 use crate::walk::Walk;
