@@ -64,7 +64,7 @@ impl std::fmt::Display for After<'_> {
 /// ```
 ///
 /// Variants can get more fields: match on them with `..`.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something.
@@ -77,7 +77,7 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         // Raw, or `thiserror` would return it from `source()`.
-        r#source: io::Error,
+        r#source: Arc<io::Error>,
     },
     /// No record has this index. Converts into [`io::ErrorKind::UnexpectedEof`].
     #[error("index {index} is out of range: the journal holds {first}..={last}")]
@@ -191,46 +191,12 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { op, path: path.to_owned(), source }
+        Self::Io { op, path: path.to_owned(), source: Arc::new(source) }
     }
 
     /// Record `index`, of which only the bytes at `offset` were looked at, is not what it was when it was written.
     pub(crate) fn corrupt(path: &Path, offset: u64, index: u64) -> Self {
         Self::Corrupt { path: path.to_owned(), offset, index, beyond: None }
-    }
-
-    /// The same error for another waiter: [`io::Error`] is not `Clone`, so it is built again from its code.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::Io { op, path, source } => Self::Io {
-                op,
-                path: path.clone(),
-                source: match source.raw_os_error() {
-                    Some(code) => io::Error::from_raw_os_error(code),
-                    None => io::Error::new(source.kind(), source.to_string()),
-                },
-            },
-            Self::OutOfRange { index, first, last } => {
-                Self::OutOfRange { index: *index, first: *first, last: *last }
-            }
-            Self::Corrupt { path, offset, index, beyond } => {
-                Self::Corrupt { path: path.clone(), offset: *offset, index: *index, beyond: *beyond }
-            }
-            Self::NotAJournal { path } => Self::NotAJournal { path: path.clone() },
-            Self::UnsupportedFormat { path, what } => {
-                Self::UnsupportedFormat { path: path.clone(), what: what.clone() }
-            }
-            Self::Locked { path } => Self::Locked { path: path.clone() },
-            Self::Forked { path } => Self::Forked { path: path.clone() },
-            Self::RecordTooLarge { len, max } => Self::RecordTooLarge { len: *len, max: *max },
-            Self::Poisoned { first } => Self::Poisoned { first: Arc::clone(first) },
-            Self::Closed => Self::Closed,
-            Self::Truncated { last } => Self::Truncated { last: *last },
-            Self::ReadersActive { held_bytes, why } => {
-                Self::ReadersActive { held_bytes: *held_bytes, why: why.clone() }
-            }
-            Self::Stopped => Self::Stopped,
-        }
     }
 
     /// The kind that [`io::Error`] gives it.
@@ -313,7 +279,7 @@ mod tests {
             let alone = error.to_string();
             assert_eq!(alone.matches(cause).count(), 1, "{alone}");
             let errors: [Box<dyn std::error::Error>; 3] =
-                [Box::new(error.again()), Box::new(io::Error::from(error.again())), Box::new(error)];
+                [Box::new(error.clone()), Box::new(io::Error::from(error.clone())), Box::new(error)];
             for error in &errors {
                 // As `{:#}` of anyhow, and as the standard library's reporter.
                 let links = std::iter::successors(Some(&**error), |error| error.source());
@@ -338,8 +304,8 @@ mod tests {
     #[test]
     fn an_error_told_again_keeps_its_os_code_and_words() {
         let first = Error::io("sync", Path::new("/j"), io::Error::from_raw_os_error(5));
-        let Error::Io { source, .. } = first.again() else { panic!("another kind of error") };
+        let Error::Io { source, .. } = first.clone() else { panic!("another kind of error") };
         assert_eq!(source.raw_os_error(), Some(5));
-        assert_eq!(first.again().to_string(), first.to_string());
+        assert_eq!(first.clone().to_string(), first.to_string());
     }
 }

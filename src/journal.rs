@@ -9,9 +9,7 @@ use crate::error::{Error, Result};
 use crate::file::seam::Seamed;
 use crate::file::{JournalFile, Origin};
 use crate::options::{Format, Options, SyncPolicy};
-use crate::read::follow::Follow;
-use crate::read::reader::{Reader, RecordRef, corrupt};
-use crate::read::snapshot::Snapshot;
+use crate::read::{Follow, Reader, RecordRef, Snapshot, corrupt};
 use crate::recover::{RecoveryReport, recover};
 use crate::sync::{Arc, Guard};
 use crate::view::{Extent, View};
@@ -78,7 +76,7 @@ impl Options {
             staging_len: self.buffer_size.max(SMALLEST_BUFFER),
         };
         let log = Arc::new(Log::new(start, self)?);
-        let background = &log.watch.background;
+        let background = &log.notifier.background;
         background.belongs_to(&log);
         if let SyncPolicy::Interval(every) = self.sync_policy {
             background.sync_every(every).map_err(|e| log.file.error("start the background thread of", e))?;
@@ -301,7 +299,7 @@ impl Journal {
 
     /// The index of the last record that survives a power loss.
     pub fn durable_index(&self) -> u64 {
-        self.log.commit.durable_index()
+        self.log.group_commit.durable_index()
     }
 
     /// Whether there is no record.
@@ -443,7 +441,7 @@ impl fmt::Debug for Journal {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::notify::{Patience, Until};
+    use crate::notify::{MayBlock, WaitUntil};
 
     /// What makes a wait pointless can come between the look and the question, so both see it.
     #[test]
@@ -452,24 +450,24 @@ mod tests {
         let mut options = Options::new();
         let journal = options.sync_policy(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
         let generation = || Arc::clone(journal.log.publisher.load().generation());
-        let waits = |n, until| journal.log.ask(n, until, &generation(), Patience::ForSyncs);
-        assert!(waits(1, Until::Committed) && waits(1, Until::Durable));
+        let waits = |n, until| journal.log.ask(n, until, &generation(), MayBlock::OnSync);
+        assert!(waits(1, WaitUntil::Committed) && waits(1, WaitUntil::Durable));
         journal.append(b"staged").unwrap();
-        assert!(!waits(1, Until::Committed), "somebody has to flush");
-        assert!(waits(1, Until::Durable), "that is the business of others");
+        assert!(!waits(1, WaitUntil::Committed), "somebody has to flush");
+        assert!(waits(1, WaitUntil::Durable), "that is the business of others");
         journal.flush().unwrap();
-        assert!(!waits(1, Until::Committed));
-        assert!(waits(2, Until::Committed) && waits(1, Until::Durable));
+        assert!(!waits(1, WaitUntil::Committed));
+        assert!(waits(2, WaitUntil::Committed) && waits(1, WaitUntil::Durable));
         journal.sync().unwrap();
-        assert!(!waits(1, Until::Durable));
-        assert!(waits(2, Until::Durable));
+        assert!(!waits(1, WaitUntil::Durable));
+        assert!(waits(2, WaitUntil::Durable));
         let before = generation();
         journal.truncate_back(0).unwrap();
-        for until in [Until::Committed, Until::Durable] {
-            assert!(!journal.log.ask(1, until, &before, Patience::ForSyncs), "it is to be told of the cut");
+        for until in [WaitUntil::Committed, WaitUntil::Durable] {
+            assert!(!journal.log.ask(1, until, &before, MayBlock::OnSync), "it is to be told of the cut");
             assert!(waits(1, until));
         }
         journal.log.set_closed();
-        assert!(!waits(1, Until::Committed) && !waits(1, Until::Durable));
+        assert!(!waits(1, WaitUntil::Committed) && !waits(1, WaitUntil::Durable));
     }
 }

@@ -16,7 +16,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What the thread is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Work {
+pub(crate) struct Request {
     /// Call the waiters that are due.
     pub(crate) wakes: bool,
     /// Commit what is staged.
@@ -25,7 +25,7 @@ pub(crate) struct Work {
     pub(crate) sync: bool,
 }
 
-impl Work {
+impl Request {
     pub(crate) const WAKES: Self = Self { wakes: true, flush: false, sync: false };
     pub(crate) const FLUSH: Self = Self { wakes: false, flush: true, sync: false };
 
@@ -57,13 +57,13 @@ pub(crate) enum Answer {
 pub(crate) struct Background {
     /// What the thread works for. Weak, since it belongs to that.
     log: OnceLock<Weak<Log>>,
-    state: Mutex<State>,
+    state: Mutex<BackgroundState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    work: Work,
+struct BackgroundState {
+    work: Request,
     /// How often to sync, if it does.
     every: Option<Duration>,
     last_sync: Option<Instant>,
@@ -81,7 +81,7 @@ impl Background {
     }
 
     /// Has `work` done, by a thread that is started if need be.
-    pub(crate) fn request(&self, work: Work) -> Answer {
+    pub(crate) fn request(&self, work: Request) -> Answer {
         let mut state = self.state.lock();
         if state.stopped {
             return Answer::Stopped;
@@ -108,7 +108,7 @@ impl Background {
         self.start(&mut state)
     }
 
-    fn start(&self, state: &mut State) -> io::Result<()> {
+    fn start(&self, state: &mut BackgroundState) -> io::Result<()> {
         if state.thread.is_some() {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Background {
     }
 
     /// Waits until there is something to do; `None` if the thread is to end.
-    fn next(&self) -> Option<Work> {
+    fn next(&self) -> Option<Request> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
@@ -156,7 +156,7 @@ impl Background {
     }
 }
 
-impl State {
+impl BackgroundState {
     fn sync_due_in(&self) -> Option<Duration> {
         let (every, last) = (self.every?, self.last_sync?);
         Some(every.saturating_sub(last.elapsed()))
@@ -164,12 +164,12 @@ impl State {
 }
 
 fn run(log: &Log) {
-    let background = &log.watch.background;
+    let background = &log.notifier.background;
     background.state.lock().number = thread_number();
     while let Some(work) = background.next() {
         // Waiters for what is there already come first.
         if work.wakes {
-            log.watch.wake_due();
+            log.notifier.wake_due();
         }
         if work.flush {
             log.flush_for_others();

@@ -1,6 +1,6 @@
 //! The waiters of a journal: what they wait at, what they have asked for, and how they are woken. No I/O in here.
 //!
-//! A waiter registers at an event first and then, under the append lock, looks again and says in [`Asked`] what it waits
+//! A waiter registers at an event first and then, under the append lock, looks again and says in [`WakeRequest`] what it waits
 //! for. The writer reads that when it gives the lock up, so whatever it does comes either before the look or after the
 //! question, and no wake-up is lost. Nobody is woken for as long as nobody has asked: an append pays one plain load.
 //!
@@ -10,34 +10,34 @@
 //!
 //! The one that was woken flushes, unless it finds its record there: then another has committed it and wakes all the
 //! rest, which see to what is staged by then. If it goes away before it looks, the [`Event`] wakes the next in its place;
-//! if its flush fails, it [passes the call on](Watch::pass_on) itself, so that all who wait are told.
+//! if its flush fails, it [passes the call on](Notifier::pass_on) itself, so that all who wait are told.
 //!
 //! Wakers are code of others, which may call the journal, so they are called without any lock. A thread that holds the
-//! sync slot [owes](Watch::wake) what it would wake until it has given the slot up. The writer calls a few of those it
+//! sync slot [owes](Notifier::wake) what it would wake until it has given the slot up. The writer calls a few of those it
 //! wakes and leaves the rest to the [background thread](Background).
 
 pub(crate) mod background;
 pub(crate) mod event;
 
-use crate::notify::background::{Answer, Background, Work};
+use crate::notify::background::{Answer, Background, Request};
 use crate::notify::event::Event;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, thread_number};
 
 /// What those who wait have asked for, under the append lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Asked {
+pub(crate) enum WakeRequest {
     /// Nobody waits, or everybody was woken.
     #[default]
-    Nothing,
+    None,
     /// Nothing is staged: the first append is to wake one, which flushes.
-    Append,
+    OnAppend,
     /// Someone sees to a flush: the next commit is to wake all.
-    Commit,
+    OnCommit,
 }
 
 /// How far a record has to get before who waits for it hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
+pub(crate) enum WaitUntil {
     /// Readers see it.
     Committed,
     /// It survives a power loss.
@@ -46,23 +46,23 @@ pub(crate) enum Until {
 
 /// What a caller may wait for to have what is staged committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum MayBlock {
     /// A sync, if that is what it takes.
-    ForSyncs,
+    OnSync,
     /// The page cache and those that write to it.
-    ForWrites,
+    OnWrite,
 }
 
-impl Patience {
+impl MayBlock {
     /// That of a caller which waits until `deadline`: a sync could overshoot it.
-    pub(crate) fn until(deadline: Option<std::time::Instant>) -> Self {
-        if deadline.is_none() { Self::ForSyncs } else { Self::ForWrites }
+    pub(crate) fn before(deadline: Option<std::time::Instant>) -> Self {
+        if deadline.is_none() { Self::OnSync } else { Self::OnWrite }
     }
 }
 
 /// What happened that someone waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Change {
     /// Nothing, or nobody waits.
     None,
     /// Something was staged.
@@ -82,7 +82,7 @@ const COMMITTED: u32 = 2;
 /// All waiters for the disk.
 const DURABLE: u32 = 4;
 
-impl News {
+impl Change {
     /// What is to be woken for it.
     fn wakes(self) -> u32 {
         match self {
@@ -95,28 +95,28 @@ impl News {
     }
 }
 
-impl Asked {
+impl WakeRequest {
     /// What to wake for, now that the append lock is given up. `staged`: something waits to be flushed; `moved`:
     /// the committed end is not where it was when the first of them asked.
-    pub(crate) fn news(&mut self, staged: bool, moved: bool) -> News {
+    pub(crate) fn due(&mut self, staged: bool, moved: bool) -> Change {
         match self {
-            Self::Nothing => News::None,
+            Self::None => Change::None,
             _ if moved => {
-                *self = Self::Nothing;
-                News::Committed
+                *self = Self::None;
+                Change::Committed
             }
-            Self::Append if staged => {
-                *self = Self::Commit;
-                News::Staged
+            Self::OnAppend if staged => {
+                *self = Self::OnCommit;
+                Change::Staged
             }
-            Self::Append | Self::Commit => News::None,
+            Self::OnAppend | Self::OnCommit => Change::None,
         }
     }
 }
 
 /// The events of a journal.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct Notifier {
     /// Records were committed.
     committed: Event,
     /// Records became durable.
@@ -128,23 +128,23 @@ pub(crate) struct Watch {
     pub(crate) background: Background,
 }
 
-impl Watch {
+impl Notifier {
     /// The event of records that got as far as `until`.
-    pub(crate) fn event(&self, until: Until) -> &Event {
+    pub(crate) fn event(&self, until: WaitUntil) -> &Event {
         match until {
-            Until::Committed => &self.committed,
-            Until::Durable => &self.durable,
+            WaitUntil::Committed => &self.committed,
+            WaitUntil::Durable => &self.durable,
         }
     }
 
     /// Wakes the waiters of what happened: now, or, if this thread has the sync slot, when it has given it up. The
     /// caller does not hold the append lock.
     #[cold]
-    pub(crate) fn wake(&self, news: News) {
+    pub(crate) fn wake(&self, change: Change) {
         if self.slot_of.load(Ordering::Relaxed) == thread_number() {
-            self.owed.fetch_or(news.wakes(), Ordering::AcqRel);
+            self.owed.fetch_or(change.wakes(), Ordering::AcqRel);
         } else {
-            self.wake_now(news.wakes());
+            self.wake_now(change.wakes());
         }
     }
 
@@ -158,7 +158,7 @@ impl Watch {
         if wakes & DURABLE != 0 {
             left |= self.durable.wake_all();
         }
-        if left && self.background.request(Work::WAKES) != Answer::Accepted {
+        if left && self.background.request(Request::WAKES) != Answer::Accepted {
             self.wake_due();
         }
     }
@@ -171,7 +171,7 @@ impl Watch {
 
     /// Wakes the next of those who wait, in place of one that could not flush.
     pub(crate) fn pass_on(&self) {
-        self.wake(News::Staged);
+        self.wake(Change::Staged);
     }
 
     /// This thread has taken the sync slot.
@@ -199,25 +199,25 @@ mod tests {
 
     #[test]
     fn nobody_is_woken_who_has_not_asked() {
-        let mut asked = Asked::default();
-        assert_eq!(asked.news(true, true), News::None);
+        let mut asked = WakeRequest::default();
+        assert_eq!(asked.due(true, true), Change::None);
     }
 
     #[test]
     fn the_first_append_wakes_one_and_the_commit_all() {
-        let mut asked = Asked::Append;
-        assert_eq!(asked.news(false, false), News::None);
-        assert_eq!(asked.news(true, false), News::Staged);
-        assert_eq!(asked.news(true, false), News::None, "one wake, however many appends");
-        assert_eq!(asked.news(false, true), News::Committed);
-        assert_eq!(asked.news(false, true), News::None);
+        let mut asked = WakeRequest::OnAppend;
+        assert_eq!(asked.due(false, false), Change::None);
+        assert_eq!(asked.due(true, false), Change::Staged);
+        assert_eq!(asked.due(true, false), Change::None, "one wake, however many appends");
+        assert_eq!(asked.due(false, true), Change::Committed);
+        assert_eq!(asked.due(false, true), Change::None);
     }
 
     #[test]
     fn an_append_that_commits_at_once_wakes_all() {
-        let mut asked = Asked::Append;
-        assert_eq!(asked.news(true, true), News::Committed);
-        assert_eq!(asked, Asked::Nothing);
+        let mut asked = WakeRequest::OnAppend;
+        assert_eq!(asked.due(true, true), Change::Committed);
+        assert_eq!(asked, WakeRequest::None);
     }
 
     #[cfg(feature = "async")]
@@ -235,16 +235,16 @@ mod tests {
         }
 
         // It belongs to no journal, so it has no thread.
-        let (watch, count) = (Watch::default(), Arc::new(Count(AtomicUsize::new(0))));
+        let (notifier, count) = (Notifier::default(), Arc::new(Count(AtomicUsize::new(0))));
         let waker = Waker::from(Arc::clone(&count));
-        let events = [Until::Committed, Until::Durable].map(|until| watch.event(until));
+        let events = [WaitUntil::Committed, WaitUntil::Durable].map(|until| notifier.event(until));
         let mut listeners: Vec<_> =
             events.iter().flat_map(|event| [(); 50].map(|()| event.listen())).collect();
         for listener in &mut listeners {
             assert!(listener.poll(&mut Context::from_waker(&waker)).is_pending());
         }
-        assert_eq!(watch.background.request(Work::WAKES), Answer::NoThread);
-        watch.wake(News::All);
+        assert_eq!(notifier.background.request(Request::WAKES), Answer::NoThread);
+        notifier.wake(Change::All);
         assert_eq!(count.0.load(Ordering::Relaxed), 100);
     }
 }

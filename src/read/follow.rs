@@ -5,8 +5,8 @@ use std::iter::FusedIterator;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::notify::{Patience, Until};
-use crate::read::reader::RecordRef;
+use crate::notify::{MayBlock, WaitUntil};
+use crate::read::record::RecordRef;
 use crate::read::waiter::Waiter;
 use crate::sync::Arc;
 use crate::view::Place;
@@ -102,7 +102,7 @@ impl Follow {
     #[must_use]
     pub fn durable(mut self) -> Self {
         if let Ok(waiter) = &mut self.waiter {
-            waiter.until = Until::Durable;
+            waiter.until = WaitUntil::Durable;
         }
         self
     }
@@ -118,18 +118,18 @@ impl Follow {
     /// # Errors
     /// What the follower [tells](Self#what-it-tells); at the end the same error each time.
     pub fn try_next(&mut self) -> Result<Option<RecordRef>> {
-        self.get(Patience::ForWrites)
+        self.get(MayBlock::OnWrite)
     }
 
-    fn get(&mut self, patience: Patience) -> Result<Option<RecordRef>> {
+    fn get(&mut self, may_block: MayBlock) -> Result<Option<RecordRef>> {
         if let Some((first, last)) = self.beyond.take() {
             let end = Error::OutOfRange { index: self.next, first, last };
-            self.waiter = Err(end.again());
+            self.waiter = Err(end.clone());
             return Err(end);
         }
         loop {
             let next = self.next;
-            let looked = self.waiter()?.look(next, patience);
+            let looked = self.waiter()?.look(next, may_block);
             let Some((view, last)) = looked.inspect_err(|error| self.tell(error))? else { return Ok(None) };
             if self.next < view.first() {
                 self.next = view.first();
@@ -211,9 +211,9 @@ impl Follow {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<RecordRef>> {
-        let patience = Patience::until(deadline);
+        let may_block = MayBlock::before(deadline);
         loop {
-            if let Some(record) = self.get(patience)? {
+            if let Some(record) = self.get(may_block)? {
                 return Ok(Some(record));
             }
             let next = self.next;
@@ -225,7 +225,7 @@ impl Follow {
     }
 
     fn waiter(&mut self) -> Result<&mut Waiter> {
-        self.waiter.as_mut().map_err(|end| end.again())
+        self.waiter.as_mut().map_err(|end| end.clone())
     }
 
     /// What is told to the caller is true of the follower from then on.
@@ -234,7 +234,7 @@ impl Follow {
             Error::Truncated { last } => {
                 self.next = self.next.min(last.saturating_add(1));
             }
-            Error::Closed | Error::Poisoned { .. } => self.waiter = Err(error.again()),
+            Error::Closed | Error::Poisoned { .. } => self.waiter = Err(error.clone()),
             _ => {}
         }
     }

@@ -2,13 +2,12 @@
 //! themselves alive.
 
 use std::fmt;
-use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::notify::Patience;
+use crate::notify::MayBlock;
 use crate::read::waiter::Waiter;
-use crate::sync::{Arc, Guard};
+use crate::sync::Arc;
 use crate::view::publish::Subscriber;
 use crate::view::{Extent, Place, View};
 use crate::write::Log;
@@ -147,7 +146,7 @@ impl Reader {
     pub fn wait_for(&mut self, n: u64, timeout: impl Into<Option<Duration>>) -> Result<bool> {
         // A time too far away to be told is never.
         let deadline = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
-        if self.is_there(n, Patience::until(deadline))? {
+        if self.is_there(n, MayBlock::before(deadline))? {
             return Ok(true);
         }
         self.waiter.wait(n, deadline)
@@ -170,16 +169,16 @@ impl Reader {
     /// As `wait_for`.
     #[cfg(feature = "async")]
     pub async fn wait_for_async(&mut self, n: u64) -> Result<()> {
-        match self.is_there(n, Patience::ForWrites)? {
+        match self.is_there(n, MayBlock::OnWrite)? {
             true => Ok(()),
             false => self.waiter.wait_async(n).await,
         }
     }
 
     /// Whether record `n` is there without waiting. Else the view is let go of.
-    fn is_there(&mut self, n: u64, patience: Patience) -> Result<bool> {
+    fn is_there(&mut self, n: u64, may_block: MayBlock) -> Result<bool> {
         self.release();
-        let found = self.waiter.look(n, patience)?;
+        let found = self.waiter.look(n, may_block)?;
         let Some((view, last)) = found else { return Ok(false) };
         let first = view.first();
         if n < first {
@@ -199,88 +198,5 @@ impl Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").finish_non_exhaustive()
-    }
-}
-
-/// One record, borrowed from the map together with what keeps it alive. It derefs to the payload.
-///
-/// It outlives truncation, closing and the [`Journal`](crate::Journal), and keeps its bytes. It is meant to be short:
-/// beyond eight of them a thread pays for each more a contended count, and each keeps the file locked.
-///
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
-/// journal.append(b"hello")?;
-/// let record = journal.read_ref(1)?;
-/// record.verify()?;
-/// journal.truncate_back(0)?;
-/// assert_eq!(&record[..], b"hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// Its bytes cannot outlive it:
-///
-/// ```compile_fail,E0505
-/// # let dir = tempfile::tempdir()?;
-/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
-/// # journal.append(b"hello")?;
-/// let record = journal.read_ref(1)?;
-/// let bytes: &[u8] = &record;
-/// drop(record);
-/// assert_eq!(bytes, b"hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct RecordRef {
-    view: Guard<Arc<View>>,
-    index: u64,
-    extent: Extent,
-}
-
-impl RecordRef {
-    pub(crate) fn new(view: Guard<Arc<View>>, index: u64, extent: Extent) -> Self {
-        Self { view, index, extent }
-    }
-
-    /// The record's index.
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// Checks the payload against the checksum in its header.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if they do not agree.
-    pub fn verify(&self) -> Result<()> {
-        if self.view.verify(self.extent, self) {
-            return Ok(());
-        }
-        Err(corrupt(&self.view, self.index, self.extent))
-    }
-}
-
-/// The payload at `extent` does not have its checksum.
-pub(crate) fn corrupt(view: &View, index: u64, extent: Extent) -> Error {
-    Error::corrupt(view.map().file().path(), extent.start, index)
-}
-
-impl Deref for RecordRef {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        // There when this was made, and a view's limit never goes back.
-        self.view.payload(self.extent).unwrap_or_default()
-    }
-}
-
-impl AsRef<[u8]> for RecordRef {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for RecordRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecordRef").field("index", &self.index).field("len", &self.len()).finish()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::notify::event::Wait;
-use crate::notify::{Patience, Until};
+use crate::notify::{MayBlock, WaitUntil};
 use crate::sync::{Arc, Guard};
 use crate::view::View;
 use crate::view::generation::Generation;
@@ -16,13 +16,13 @@ use crate::write::Log;
 pub(crate) struct Waiter {
     log: Arc<Log>,
     generation: Arc<Generation>,
-    pub(crate) until: Until,
+    pub(crate) until: WaitUntil,
 }
 
 impl Waiter {
     pub(crate) fn new(log: &Arc<Log>) -> Self {
         let generation = Arc::clone(log.publisher.load().generation());
-        Self { log: Arc::clone(log), generation, until: Until::Committed }
+        Self { log: Arc::clone(log), generation, until: WaitUntil::Committed }
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
@@ -31,13 +31,13 @@ impl Waiter {
 
     /// A view in which record `n` is there, if it has got as far as it should, with the last record of which that can
     /// be said. Commits what is staged if that is what it takes, or leaves that to the background thread if it takes more
-    /// than `patience`.
+    /// than `may_block`.
     ///
     /// # Errors
     /// * `Truncated`, once, if the journal was cut since the generation that this was in.
     /// * `Poisoned` or `Closed` if the record will never be there.
     /// * `Io` if a flush was needed and failed.
-    pub(crate) fn look(&mut self, n: u64, patience: Patience) -> Result<Option<(Guard<Arc<View>>, u64)>> {
+    pub(crate) fn look(&mut self, n: u64, may_block: MayBlock) -> Result<Option<(Guard<Arc<View>>, u64)>> {
         loop {
             // Looked at first: what a close commits comes before it.
             let closed = self.log.is_closed();
@@ -56,15 +56,15 @@ impl Waiter {
                 return Err(Error::Closed);
             }
             drop(view);
-            if self.until == Until::Durable || !self.log.is_staged() {
+            if self.until == WaitUntil::Durable || !self.log.is_staged() {
                 return Ok(None);
             }
-            match self.log.flush_with(patience) {
+            match self.log.flush_with(may_block) {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
                 Err(error) => {
                     // This may have been the one that was woken for it: the next that waits hears of it too.
-                    self.log.watch.pass_on();
+                    self.log.notifier.pass_on();
                     return Err(error);
                 }
             }
@@ -77,10 +77,10 @@ impl Waiter {
     /// # Errors
     /// As `look`.
     pub(crate) fn wait(&mut self, n: u64, deadline: Option<Instant>) -> Result<bool> {
-        let patience = Patience::until(deadline);
-        while self.look(n, patience)?.is_none() {
-            let event = self.log.watch.event(self.until);
-            let asked = || self.log.ask(n, self.until, &self.generation, patience);
+        let may_block = MayBlock::before(deadline);
+        while self.look(n, may_block)?.is_none() {
+            let event = self.log.notifier.event(self.until);
+            let asked = || self.log.ask(n, self.until, &self.generation, may_block);
             if event.wait_while(asked, deadline) == Wait::TimedOut {
                 return Ok(false);
             }
@@ -91,10 +91,10 @@ impl Waiter {
     /// The same in a task, without a deadline. The future can be dropped at any time.
     #[cfg(feature = "async")]
     pub(crate) async fn wait_async(&mut self, n: u64) -> Result<()> {
-        let patience = Patience::ForWrites;
-        while self.look(n, patience)?.is_none() {
-            let event = self.log.watch.event(self.until);
-            event.wait_while_async(|| self.log.ask(n, self.until, &self.generation, patience)).await;
+        let may_block = MayBlock::OnWrite;
+        while self.look(n, may_block)?.is_none() {
+            let event = self.log.notifier.event(self.until);
+            event.wait_while_async(|| self.log.ask(n, self.until, &self.generation, may_block)).await;
         }
         Ok(())
     }
@@ -114,8 +114,8 @@ impl Waiter {
         // sees one of those sees the durable point that the cut has set.
         let committed = view.committed();
         match self.until {
-            Until::Committed => committed,
-            Until::Durable => committed.min(self.log.commit.durable_index()),
+            WaitUntil::Committed => committed,
+            WaitUntil::Durable => committed.min(self.log.group_commit.durable_index()),
         }
     }
 }
