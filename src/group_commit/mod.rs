@@ -1,12 +1,17 @@
-//! Group commit: the one sync slot, and who waits for what.
+//! Group commit: threads that need records durable share syncs through the one sync slot.
 //!
-//! Whoever needs something durable first takes the slot and leads: it writes and syncs what is there. Those that
-//! come meanwhile wait, and find themselves covered or lead the next round. There is no I/O in here. Who is woken when
-//! is decided in `rounds.rs`; what becomes of a waiter, only here.
+//! A thread that needs records durable and finds the slot free takes it and becomes the leader: it writes and syncs what is
+//! there. Threads that come meanwhile wait; a waiter then finds its record covered, or leads the next round.
 //!
-//! Lock order: slot, then append lock. The lock inside of [`GroupCommit`] is a leaf: nothing is locked under it.
+//! * This file keeps the durable watermark, and alone decides the result of each waiter.
+//! * `rounds` decides which thread leads next and which threads are woken.
+//!
+//! There is no I/O in this folder: the caller of [`GroupCommit::wait`] passes what the leader does. Only the holder of the
+//! [`Slot`] may sync the file, shrink it or overwrite committed bytes, and only it moves the durable watermark.
+//!
+//! Lock order: slot, then append lock. The lock inside of [`GroupCommit`] is a leaf: no lock is taken under it.
 
-pub(crate) mod rounds;
+mod rounds;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,8 +35,8 @@ pub(crate) struct Target {
     pub(crate) index: u64,
     /// The generation that it was appended in.
     pub(crate) generation: u64,
-    /// The stage that the record was in when it was asked about. Nothing if it was committed by then: it can be cut, but
-    /// not dropped.
+    /// The stage that the record was in when the wait began; `None` if it was committed by then, so that it can be cut
+    /// but not dropped.
     pub(crate) stage: Option<u64>,
 }
 
@@ -41,7 +46,7 @@ pub(crate) struct Dropped {
     /// The stage that they were in. The next records go into another one, and so do those that follow a cut.
     pub(crate) stage: u64,
     pub(crate) kept: u64,
-    /// Callers that wait for one of them, each of which has to hear of it.
+    /// The number of callers that wait for one of them. Each of them has to get the error.
     pub(crate) waiting: u64,
     pub(crate) error: Error,
 }
@@ -51,7 +56,8 @@ struct DurableState {
     rounds: Rounds,
     generation: u64,
     durable: Watermark,
-    /// All that was appended before this generation was made durable and then cut or kept, or cut before it was written.
+    /// The generation that settled the earlier ones: everything appended before it was made durable and then cut or kept,
+    /// or was cut before it was written.
     settled: u64,
     dropped: VecDeque<Dropped>,
     failure: Option<Arc<Error>>,
@@ -65,14 +71,14 @@ pub(crate) struct GroupCommit {
     state: Mutex<DurableState>,
     queues: [Condvar; 2],
     slot_waiters: Condvar,
-    /// The durable watermark again, for those who hold other locks or none.
+    /// The durable watermark again, for threads that do not take this lock.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
-    /// Knows which thread has the slot, so that it wakes nobody before that is free.
+    /// It is told which thread holds the slot, so that it wakes no waiter before the slot is free.
     notifier: Option<Arc<Notifier>>,
 }
 
-/// The slot, held: only its holder syncs, or shrinks or rewrites the file.
+/// The sync slot, held. Only its holder syncs, shrinks or rewrites the file. A drop gives it up.
 pub(crate) struct Slot<'a> {
     group_commit: &'a GroupCommit,
 }
@@ -90,7 +96,7 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// What a waiter finds when it looks.
+/// What a waiter does next.
 enum Step<'a> {
     Done(Result<()>),
     Lead(Slot<'a>, Leader),
@@ -108,13 +114,13 @@ impl GroupCommit {
         }
     }
 
-    /// Tells `notifier` which thread has the slot.
+    /// Tells `notifier` from now on which thread holds the slot.
     pub(crate) fn with_notifier(mut self, notifier: &Arc<Notifier>) -> Self {
         self.notifier = Some(Arc::clone(notifier));
         self
     }
 
-    /// The slot, which has just been taken.
+    /// Returns the slot, which this thread has just taken.
     fn slot(&self) -> Slot<'_> {
         if let Some(notifier) = &self.notifier {
             notifier.slot_taken();
@@ -122,33 +128,35 @@ impl GroupCommit {
         Slot { group_commit: self }
     }
 
-    /// The last durable record.
+    /// Returns the index of the last durable record.
     pub(crate) fn durable_index(&self) -> u64 {
         self.durable_index.load(Ordering::Acquire)
     }
 
-    /// Where the durable part of the file ends. It may lag behind a sync that has just completed.
+    /// Returns the file offset where the durable part ends. A sync that has just completed may not be counted yet.
     #[inline]
     pub(crate) fn durable_bytes(&self) -> u64 {
         self.durable_bytes.load(Ordering::Acquire)
     }
 
+    /// Returns the durable watermark.
     pub(crate) fn durable(&self) -> Watermark {
         self.state.lock().durable
     }
 
-    /// The generation that the durable watermark is of.
+    /// Returns the generation that the durable watermark belongs to.
     pub(crate) fn generation(&self) -> u64 {
         self.state.lock().generation
     }
 
-    /// Completed syncs, and the records that they made durable.
+    /// Returns the number of completed syncs, and of the records that they made durable.
     pub(crate) fn syncs(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.syncs, state.synced_records)
     }
 
-    /// Waiters that sleep until they have a result or may lead, and threads that sleep until they can take the slot.
+    /// Returns the number of waiters that sleep until they have a result or may lead, and of threads that sleep until they
+    /// can take the slot.
     #[cfg(test)]
     pub(crate) fn asleep(&self) -> (u64, u64) {
         self.state.lock().rounds.asleep()
@@ -172,21 +180,24 @@ impl GroupCommit {
         for queue in [covered, all].into_iter().flatten() {
             queue.of(&self.queues).notify_all();
         }
-        // Last, so that those who were covered get the processor first, and come back in time.
+        // Last, so that the covered waiters get the processor first, and come back in time.
         if let Some(queue) = leader {
             queue.of(&self.queues).notify_one();
         }
     }
 
-    /// Waits until `target` is durable. `lead` is called, with the slot, as long as it is this thread's turn to make
-    /// things durable; it writes and syncs everything there is.
+    /// Waits until `target` is durable. Whenever this thread is the leader it calls `lead` with the slot, which writes and
+    /// syncs everything that is staged.
+    ///
+    /// # Errors
+    /// What `lead` failed with, the error of a dropped record, or `Poisoned`.
     pub(crate) fn wait(&self, target: Target, mut lead: impl FnMut(&Slot<'_>) -> Result<()>) -> Result<()> {
         loop {
             match self.next_step(target) {
                 Step::Done(result) => return result,
                 Step::Lead(slot, Leader { yields }) => {
                     if yields {
-                        // Once, and not until they are there: another program may want the processor, too.
+                        // Once, and not until the missing waiters are there: another program may want the processor, too.
                         yield_now();
                     }
                     let led = lead(&slot);
@@ -202,6 +213,7 @@ impl GroupCommit {
         }
     }
 
+    /// Sleeps until `target` has a result, or until this thread may lead.
     fn next_step(&self, target: Target) -> Step<'_> {
         let mut state = self.state.lock();
         let (mut slept, mut called) = (false, false);
@@ -222,18 +234,18 @@ impl GroupCommit {
         }
     }
 
-    /// A sync is about to begin that will cover all up to `to`, in `generation`: those who wait for no more sleep apart
-    /// from here on, and are woken together.
+    /// Begins a sync that will cover all records up to `to`, in `generation`. Waiters that it covers sleep apart from the
+    /// others from here on, and are woken together.
     pub(crate) fn round_begins(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
         self.state.lock().rounds.round_begins(Round { generation, last: to.index });
     }
 
-    /// A sync has taken so long, which tells whether it pays to gather many waiters for the next.
+    /// Notes how long a sync took, which decides whether gathering many waiters for the next one pays.
     pub(crate) fn sync_took(&self, _: &Slot<'_>, time: Duration) {
         self.state.lock().rounds.sync_took(time);
     }
 
-    /// A sync that began when the file was at `to`, in `generation`, has completed.
+    /// Raises the durable watermark to `to`: a sync that began when the file ended there, in `generation`, has completed.
     pub(crate) fn acknowledge(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
         let mut state = self.state.lock();
         // The slot keeps cuts away from syncs, so the generations are the same; if they ever were not, the bytes
@@ -246,8 +258,8 @@ impl GroupCommit {
         }
     }
 
-    /// Readers are about to see a shorter journal, which ends at `end`: no more than that is called durable from here on.
-    /// What waits is told by the [cut](Self::cut), or when that is [taken back](Self::restore).
+    /// Lowers the durable watermark to `end`, because readers are about to see a shorter journal that ends there. Waiters get
+    /// their results from the [cut](Self::cut), or when that is [taken back](Self::restore).
     pub(crate) fn lower(&self, _: &Slot<'_>, end: Watermark) {
         let mut state = self.state.lock();
         if end.bytes < state.durable.bytes {
@@ -255,8 +267,8 @@ impl GroupCommit {
         }
     }
 
-    /// A cut that was begun is taken back: the journal ends durably at `end` again, in another generation. What was staged
-    /// before still is, and still waits.
+    /// Takes back a cut that was begun: the journal ends durably at `end` again, in another generation. Records that were
+    /// staged before still are, and their waiters go on waiting.
     pub(crate) fn restore(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
         let mut state = self.state.lock();
         state.generation = generation;
@@ -264,8 +276,8 @@ impl GroupCommit {
         self.set(&mut state, end);
     }
 
-    /// A cut made a new generation that ends, durably, at `end`. All that was appended before was durable first, or was
-    /// staged and removed with the rest.
+    /// Begins a new generation after a cut, which ends, durably, at `end`. All records that were appended before were made
+    /// durable first, or were staged and removed with the rest.
     pub(crate) fn cut(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
         let mut state = self.state.lock();
         state.generation = generation;
@@ -280,7 +292,7 @@ impl GroupCommit {
         self.durable_bytes.store(durable.bytes, Ordering::Release);
     }
 
-    /// Records were dropped, and their appends have to hear of it.
+    /// Gives the error of dropped records to the callers that wait for them.
     pub(crate) fn dropped(&self, _: &Slot<'_>, dropped: Dropped) {
         if dropped.waiting > 0 {
             let mut state = self.state.lock();
@@ -289,7 +301,7 @@ impl GroupCommit {
         }
     }
 
-    /// Nothing will be durable any more.
+    /// Gives `failure` to every waiter that is not covered: no record will become durable any more.
     pub(crate) fn fail(&self, _: &Slot<'_>, generation: u64, failure: Arc<Error>) {
         let mut state = self.state.lock();
         state.generation = generation;
@@ -299,16 +311,16 @@ impl GroupCommit {
 }
 
 impl Dropped {
-    /// Whether the record that `target` waits for is one of those.
+    /// Returns `true` if the record that `target` waits for is one of these.
     fn holds(&self, target: Target) -> bool {
         target.stage == Some(self.stage) && target.index > self.kept
     }
 }
 
 impl DurableState {
-    /// What became of `target`, if that is decided.
+    /// Returns the result of the waiter for `target`, or `None` if it has to wait on.
     fn result(&mut self, target: Target) -> Option<Result<()>> {
-        // First, since the index of a dropped record goes to another one, which may be durable by now.
+        // Dropped records first, since the index of one goes to another record, which may be durable by now.
         if let Some(at) = self.dropped.iter().position(|dropped| dropped.holds(target))
             && let Some(dropped) = self.dropped.get_mut(at)
         {
@@ -319,7 +331,7 @@ impl DurableState {
             }
             return Some(Err(error));
         }
-        // Since the generation that is settled, no record below the durable point changed its index.
+        // Since the settled generation, no record up to the durable point has changed its index.
         if target.generation < self.settled || target.index <= self.durable.index {
             return Some(Ok(()));
         }
@@ -383,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_stage_is_told_to_its_appends_and_to_nobody_else() {
+    fn a_dropped_stage_fails_its_appends_and_no_other() {
         let commit = GroupCommit::new(Watermark { index: 1, bytes: 20 });
         commit.dropped(&commit.take_slot(), stage_dropped(1, 2));
         for index in [2, 3] {
             let error = commit.wait(target(index), |_| unreachable!("dropped")).unwrap_err();
             assert!(matches!(error, Error::Io { op: "write", .. }), "{error}");
         }
-        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+        assert!(commit.state.lock().dropped.is_empty(), "every waiter has its error");
         commit.dropped(&commit.take_slot(), stage_dropped(1, 1));
         let next = Target { stage: Some(1), ..target(2) };
         let lead = |slot: &Slot<'_>| {
@@ -401,18 +413,18 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_append_is_told_even_if_its_index_is_durable_again_or_cut() {
+    fn a_dropped_append_fails_even_if_its_index_is_durable_again_or_cut() {
         let commit = GroupCommit::new(Watermark { index: 1, bytes: 20 });
         commit.dropped(&commit.take_slot(), stage_dropped(1, 2));
         commit.acknowledge(&commit.take_slot(), 0, Watermark { index: 2, bytes: 40 });
         commit.wait(target(2), |_| unreachable!("dropped")).unwrap_err();
         commit.cut(&commit.take_slot(), 1, Watermark { index: 1, bytes: 20 });
         commit.wait(target(3), |_| unreachable!("dropped")).unwrap_err();
-        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+        assert!(commit.state.lock().dropped.is_empty(), "every waiter has its error");
     }
 
     #[test]
-    fn a_drop_in_a_new_generation_is_not_told_to_appends_of_the_old_one() {
+    fn a_drop_in_a_new_generation_does_not_fail_appends_of_the_old_one() {
         let commit = GroupCommit::new(Watermark::default());
         let slot = commit.take_slot();
         commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
@@ -445,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_reaches_those_who_are_not_covered() {
+    fn a_failure_reaches_waiters_that_are_not_covered() {
         let commit = GroupCommit::new(Watermark { index: 4, bytes: 20 });
         commit.fail(&commit.take_slot(), 0, Arc::new(failure()));
         commit.wait(target(4), |_| unreachable!("durable")).unwrap();

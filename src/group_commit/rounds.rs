@@ -1,24 +1,25 @@
-//! Whose turn it is at the sync slot: who sleeps where, and whom a thread wakes as it lets the slot go. Plain counts, kept
-//! by [`GroupCommit`](crate::group_commit::GroupCommit) under its lock.
+//! Rounds of syncs: which thread leads the next one, which waiters the one in flight covers, and which threads are woken
+//! when the slot is given up. Plain counts without I/O, kept by [`GroupCommit`](super::GroupCommit) under its lock.
 //!
-//! Waiters sleep at one of two queues: at one those whom the round in flight covers, at the other those whom it does
-//! not. So the end of a round wakes all whom it covered in one call, and of the others only one, who leads the next.
+//! Waiters sleep in one of two queues: those that the round in flight covers in one, all others in the other. So the end of
+//! a round wakes all waiters that it covers with one call, and of the others only one, which leads the next round.
 //!
-//! Where syncs take long, fewer and larger ones win. A thread that was let go often comes back with the next record at
-//! once, so a round had better not begin before these are back. Nobody waits for them as such: those who were covered
-//! are woken first, and whoever comes back leads only when the last of them has left its queue.
+//! Where syncs take long, fewer and larger ones are faster. A thread whose record became durable often comes back with its
+//! next record at once, so a round should not begin before these threads are back. No thread waits for them as such: the
+//! covered waiters are woken first, and a thread that comes back leads only when the last of them has left its queue.
 //!
-//! Which queue a waiter sleeps at is a matter of speed. Nobody is lost at the wrong one: while the slot is free and someone
-//! sleeps at the next queue, one of those is called, or the last of those who leave will call one.
+//! The queue of a waiter only affects speed. A waiter in the wrong queue is not forgotten: while the slot is free and a
+//! waiter sleeps in the next queue, one of those is woken, or the last covered waiter that leaves will wake one.
 
 use std::time::Duration;
 
-/// Syncs that take less are over before a sleeping thread is awake; then it is best to let whoever comes first lead.
-const WORTH_GATHERING: Duration = Duration::from_micros(20);
+/// Syncs that take less than this are over before a sleeping thread is awake. After those, the first thread to come leads.
+const GATHERING_PAYS_FROM: Duration = Duration::from_micros(20);
 
-/// Where waiters sleep. Which of the two is for whom changes with every round.
+/// One of the two queues of sleeping waiters. The round in flight covers the waiters of one; the two swap roles with every
+/// round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Queue {
+pub(super) enum Queue {
     #[default]
     Even,
     Odd,
@@ -32,8 +33,8 @@ impl Queue {
         }
     }
 
-    /// What stands at this queue, of a pair.
-    pub(crate) fn of<T>(self, [even, odd]: &[T; 2]) -> &T {
+    /// Returns the element of a pair that belongs to this queue.
+    pub(super) fn of<T>(self, [even, odd]: &[T; 2]) -> &T {
         match self {
             Self::Even => even,
             Self::Odd => odd,
@@ -48,57 +49,59 @@ impl Queue {
     }
 }
 
-/// Whom to wake, in this order.
+/// The threads to wake, in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Wakeups {
-    /// One of those who wait for the slot itself.
-    pub(crate) slot_waiter: bool,
-    /// All at a queue.
-    pub(crate) covered: Option<Queue>,
-    /// All at a queue, or one that may lead.
-    pub(crate) all: Option<Queue>,
-    pub(crate) leader: Option<Queue>,
+pub(super) struct Wakeups {
+    /// One of the threads that wait for the slot itself.
+    pub(super) slot_waiter: bool,
+    /// All waiters of this queue: the round covered them.
+    pub(super) covered: Option<Queue>,
+    /// All waiters of this queue: they may have a result although no round covered them.
+    pub(super) all: Option<Queue>,
+    /// One waiter of this queue, which may lead.
+    pub(super) leader: Option<Queue>,
 }
 
-/// What a round covers: the records of one generation up to `last`.
+/// A round of syncing. It covers the records of one generation up to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Round {
-    pub(crate) generation: u64,
-    pub(crate) last: u64,
+pub(super) struct Round {
+    pub(super) generation: u64,
+    pub(super) last: u64,
 }
 
-/// A round that a thread may lead.
+/// A thread that may lead a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Leader {
-    /// Half of those who were there last are missing, and may only want the processor.
-    pub(crate) yields: bool,
+pub(super) struct Leader {
+    /// The leader yields the processor once before it begins: at least half of the waiters of the last round are missing,
+    /// and may only need the processor to come back.
+    pub(super) yields: bool,
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Rounds {
+pub(super) struct Rounds {
     held: bool,
-    /// Threads that sleep until they can take the slot. Nobody leads as long as there are any.
+    /// Threads that sleep until they can take the slot. No waiter leads while there are any.
     slot_waiters: u64,
-    /// Waiters asleep, or woken and not yet awake, by queue.
+    /// Waiters that are asleep, or woken and not yet awake, by queue.
     asleep: [u64; 2],
-    /// The queue of those whom the round in flight does not cover.
+    /// The queue of the waiters that the round in flight does not cover.
     next: Queue,
     /// The round in flight.
     round: Option<Round>,
-    /// Waiters at both queues may have a result.
+    /// Waiters in both queues may have a result.
     both_have_results: bool,
-    /// One at the next queue was woken to lead and is not yet awake.
+    /// A waiter in the next queue was woken to lead and is not yet awake.
     leader_woken: bool,
-    /// The last sync was worth gathering for.
+    /// The last sync took long enough that gathering waiters for the next one pays.
     gathers: bool,
-    /// Waiters when the slot was let go last, its holder included.
+    /// The number of waiters when the slot was last given up, its holder included.
     waiters_before: u64,
 }
 
 impl Rounds {
-    /// Takes the slot, if it is free.
-    pub(crate) fn take(&mut self) -> bool {
+    /// Takes the slot. Returns `false` if another thread holds it.
+    pub(super) fn take(&mut self) -> bool {
         let free = !self.held;
         if free {
             (self.held, self.leader_woken) = (true, false);
@@ -106,17 +109,19 @@ impl Rounds {
         free
     }
 
-    /// A thread goes to sleep until the slot is free.
-    pub(crate) fn slot_waiter_sleeps(&mut self) {
+    /// Counts a thread that goes to sleep until the slot is free.
+    pub(super) fn slot_waiter_sleeps(&mut self) {
         self.slot_waiters += 1;
     }
 
-    pub(crate) fn slot_waiter_wakes(&mut self) {
+    /// Counts a thread that slept until the slot was free as awake.
+    pub(super) fn slot_waiter_wakes(&mut self) {
         self.slot_waiters -= 1;
     }
 
-    /// Takes the slot to lead a round, if a waiter may. `woken` says that it slept at the next queue until now.
-    pub(crate) fn lead(&mut self, woken: bool) -> Option<Leader> {
+    /// Takes the slot for a waiter that leads a round, if a waiter may lead now. `woken`: the waiter has just been woken
+    /// in the next queue.
+    pub(super) fn lead(&mut self, woken: bool) -> Option<Leader> {
         let gathered = woken || !self.gathers || self.not_yet_awake() == 0;
         if self.slot_waiters > 0 || !gathered || !self.take() {
             return None;
@@ -125,22 +130,22 @@ impl Rounds {
         Some(Leader { yields: self.gathers && 2 * here <= self.waiters_before })
     }
 
-    /// Waiters that sleep, and threads that wait for the slot itself.
+    /// Returns the number of waiters that sleep, and of threads that wait for the slot itself.
     #[cfg(test)]
-    pub(crate) fn asleep(&self) -> (u64, u64) {
+    pub(super) fn asleep(&self) -> (u64, u64) {
         (self.asleep.iter().sum(), self.slot_waiters)
     }
 
-    /// A waiter for record `index` of `generation` goes to sleep; its queue.
-    pub(crate) fn sleep(&mut self, generation: u64, index: u64) -> Queue {
+    /// Counts a waiter for record `index` of `generation` that goes to sleep, and returns its queue.
+    pub(super) fn sleep(&mut self, generation: u64, index: u64) -> Queue {
         let covered = self.round.is_some_and(|round| generation == round.generation && index <= round.last);
         let queue = if covered { self.next.other() } else { self.next };
         *queue.of_mut(&mut self.asleep) += 1;
         queue
     }
 
-    /// A waiter that slept at `queue` is awake; whether it may lead even if others have yet to leave.
-    pub(crate) fn awake(&mut self, queue: Queue) -> bool {
+    /// Counts a waiter that slept in `queue` as awake. Returns `true` if it may lead even though others have yet to leave.
+    pub(super) fn awake(&mut self, queue: Queue) -> bool {
         *queue.of_mut(&mut self.asleep) -= 1;
         let next = queue == self.next;
         if next {
@@ -149,8 +154,8 @@ impl Rounds {
         next
     }
 
-    /// A waiter that has slept leaves with its result; whom it has to wake.
-    pub(crate) fn leave(&mut self) -> Wakeups {
+    /// A waiter that has slept leaves with its result. Returns the threads that it has to wake.
+    pub(super) fn leave(&mut self) -> Wakeups {
         let waits = *self.next.of(&self.asleep) > 0;
         if self.held || self.leader_woken || self.slot_waiters > 0 || self.not_yet_awake() > 0 || !waits {
             return Wakeups::default();
@@ -159,45 +164,47 @@ impl Rounds {
         Wakeups { leader: Some(self.next), ..Wakeups::default() }
     }
 
-    /// What `round` covers is about to be synced. All who sleep have appended before, so it covers them.
-    pub(crate) fn round_begins(&mut self, round: Round) {
-        // The second round of one holder: whom the first covered sleeps at what now is the next queue.
+    /// Begins `round`: the slot's holder is about to sync what it covers. All sleeping waiters have appended before, so the
+    /// round covers them.
+    pub(super) fn round_begins(&mut self, round: Round) {
+        // In the second round of one holder, the waiters that the first covered sleep in what now is the next queue.
         self.both_have_results |= self.round.is_some();
         self.round = Some(round);
         self.next = self.next.other();
     }
 
-    /// What `round` covers is durable. Waiters are at the queues for that if it is the round in flight.
-    pub(crate) fn acknowledged(&mut self, round: Round) {
+    /// Notes that what `round` covers is durable. Waiters are in the right queue for that only if it is the round in
+    /// flight.
+    pub(super) fn acknowledged(&mut self, round: Round) {
         self.both_have_results |= self.round != Some(round);
     }
 
-    /// Verdicts were given, whatever the queue.
-    pub(crate) fn results_given(&mut self) {
+    /// Notes that waiters of either queue may have a result.
+    pub(super) fn results_given(&mut self) {
         self.both_have_results = true;
     }
 
-    /// A sync has taken so long.
-    pub(crate) fn sync_took(&mut self, time: Duration) {
-        self.gathers = time >= WORTH_GATHERING;
+    /// Notes how long a sync took.
+    pub(super) fn sync_took(&mut self, time: Duration) {
+        self.gathers = time >= GATHERING_PAYS_FROM;
     }
 
-    /// Lets the slot go.
-    pub(crate) fn release(&mut self) -> Wakeups {
+    /// Gives the slot up. Returns the threads to wake.
+    pub(super) fn release(&mut self) -> Wakeups {
         self.held = false;
         self.waiters_before = self.asleep.iter().sum::<u64>() + 1;
-        let told = std::mem::take(&mut self.both_have_results);
-        let covers = self.round.take().is_some() || told;
+        let both = std::mem::take(&mut self.both_have_results);
+        let covers = self.round.take().is_some() || both;
         let slot_waiter = self.slot_waiters > 0;
-        let behind = (*self.next.of(&self.asleep) > 0).then_some(self.next);
-        let all = behind.filter(|_| told);
-        let leader = behind.filter(|_| !told && !slot_waiter);
+        let next = (*self.next.of(&self.asleep) > 0).then_some(self.next);
+        let all = next.filter(|_| both);
+        let leader = next.filter(|_| !both && !slot_waiter);
         self.leader_woken = leader.is_some();
         let covered = (covers && self.not_yet_awake() > 0).then_some(self.next.other());
         Wakeups { slot_waiter, covered, all, leader }
     }
 
-    /// While the slot is free: those who were woken with a result, and are not yet awake.
+    /// Returns, while the slot is free, the number of waiters that were woken with a result and are not yet awake.
     fn not_yet_awake(&self) -> u64 {
         *self.next.other().of(&self.asleep)
     }
@@ -213,15 +220,15 @@ mod tests {
         Round { generation: 0, last }
     }
 
-    /// Someone leads a round up to record `last`, `covered` others wait for it and `behind` for what comes after.
-    fn in_flight(last: u64, covered: usize, behind: usize) -> Rounds {
+    /// A thread leads a round up to record `last`. `covered` waiters wait for it and `later` ones for records after it.
+    fn in_flight(last: u64, covered: usize, later: usize) -> Rounds {
         let mut rounds = Rounds::default();
         assert!(rounds.lead(false).is_some());
         rounds.round_begins(round(last));
         for _ in 0..covered {
             rounds.sleep(0, last);
         }
-        for _ in 0..behind {
+        for _ in 0..later {
             rounds.sleep(0, last + 1);
         }
         rounds.sync_took(SLOW);
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_round_wakes_all_whom_it_covers_and_one_that_leads_the_next() {
+    fn the_end_of_a_round_wakes_all_that_it_covers_and_one_that_leads_the_next() {
         let mut rounds = in_flight(5, 3, 3);
         rounds.acknowledged(round(5));
         let wake = rounds.release();
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sleeps_when_a_round_begins_is_covered_by_it() {
+    fn a_round_covers_the_waiters_that_sleep_when_it_begins() {
         let mut rounds = Rounds::default();
         assert!(rounds.lead(false).is_some());
         let queue = rounds.sleep(0, 2);
@@ -251,19 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn with_nobody_asleep_nobody_is_woken() {
+    fn with_no_waiter_asleep_none_is_woken() {
         let mut rounds = in_flight(1, 0, 0);
         rounds.acknowledged(round(1));
         assert_eq!(rounds.release(), Wakeups::default());
     }
 
     #[test]
-    fn verdicts_that_no_round_announced_wake_everyone() {
+    fn results_that_no_round_announced_wake_all() {
         let causes: [fn(&mut Rounds); 3] = [
             Rounds::results_given,
             |rounds| rounds.acknowledged(round(6)),
             |rounds| {
-                // Whom the first of two rounds covers is at the queue of those whom the second does not.
+                // The waiters that the first of two rounds covers are in the queue of those that the second does not cover.
                 rounds.acknowledged(round(5));
                 rounds.round_begins(round(6));
             },
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn where_syncs_take_long_the_last_that_leaves_calls_one_of_those_who_came_back() {
+    fn where_syncs_take_long_the_last_waiter_that_leaves_wakes_one_that_came_back() {
         let mut rounds = in_flight(5, 2, 0);
         rounds.acknowledged(round(5));
         let covered = rounds.release().covered.unwrap();
@@ -289,14 +296,14 @@ mod tests {
         rounds.sleep(0, 7);
         rounds.awake(covered);
         assert_eq!(rounds.leave(), Wakeups { leader: Some(next), ..Wakeups::default() });
-        assert_eq!(rounds.leave(), Wakeups::default(), "one is called");
-        assert!(rounds.lead(false).is_some(), "whoever is quicker than the one that was called");
+        assert_eq!(rounds.leave(), Wakeups::default(), "one is woken");
+        assert!(rounds.lead(false).is_some(), "a thread that is quicker than the one that was woken");
         assert!(rounds.awake(next));
         assert_eq!(rounds.lead(true), None);
     }
 
     #[test]
-    fn where_syncs_are_quick_whoever_comes_first_leads() {
+    fn where_syncs_are_quick_the_first_to_come_leads() {
         let mut rounds = in_flight(5, 2, 0);
         rounds.sync_took(Duration::from_micros(1));
         rounds.acknowledged(round(5));
@@ -305,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_leads_before_those_who_wait_for_the_slot_itself() {
+    fn no_waiter_leads_before_threads_that_wait_for_the_slot_itself() {
         let mut rounds = in_flight(5, 0, 1);
         assert!(!rounds.take());
         rounds.slot_waiter_sleeps();
@@ -319,16 +326,16 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_yields_once_if_half_of_those_seen_last_are_missing() {
-        // Behind 0 the holder leads again; else one of those behind, while the holder is gone.
-        for (behind, yields) in [(0, false), (1, true), (2, false)] {
-            let mut rounds = in_flight(5, 0, behind);
+    fn a_leader_yields_once_if_half_of_the_last_waiters_are_missing() {
+        // With no later waiter the holder leads again; else a later waiter leads, while the holder is gone.
+        for (later, yields) in [(0, false), (1, true), (2, false)] {
+            let mut rounds = in_flight(5, 0, later);
             rounds.acknowledged(round(5));
             let leader = rounds.release().leader;
             if let Some(queue) = leader {
                 rounds.awake(queue);
             }
-            assert_eq!(rounds.lead(leader.is_some()), Some(Leader { yields }), "{behind}");
+            assert_eq!(rounds.lead(leader.is_some()), Some(Leader { yields }), "{later}");
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::write::Log;
 /// ```
 ///
 /// One slice at a time: the next call may move the reader to another view. Two at once want a
-/// [`Snapshot`](crate::Snapshot) or [`RecordRef`]s.
+/// [`Snapshot`](crate::Snapshot) or [`RecordRef`](crate::RecordRef)s.
 ///
 /// ```compile_fail,E0499
 /// # let dir = tempfile::tempdir()?;
