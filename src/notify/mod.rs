@@ -1,41 +1,46 @@
-//! The waiters of a journal: what they wait at, what they have asked for, and how they are woken. No I/O in here.
+//! Waiting for records and waking the waiters. There is no I/O in this folder.
 //!
-//! A waiter registers at an event first and then, under the append lock, looks again and says in [`WakeRequest`] what it waits
-//! for. The writer reads that when it gives the lock up, so whatever it does comes either before the look or after the
-//! question, and no wake-up is lost. Nobody is woken for as long as nobody has asked: an append pays one plain load.
+//! * This file: what waiters ask the writer for ([`WakeRequest`]), and which waiters a [`Change`] wakes ([`Notifier`]).
+//! * `event`: [`Event`], the list of threads and tasks that wait for one kind of change.
+//! * `background`: [`Background`], the journal's background thread, which does what no caller should have to wait for.
 //!
-//! What is staged is no record yet that a reader sees. The append that stages the first one wakes one of those who
-//! wait, which commits it, and with it all that was staged meanwhile: one flush a wake, not one an append. Every commit
-//! wakes all.
+//! Nothing outside of this folder calls a waker or wakes a follower; the writer only says what changed.
 //!
-//! The one that was woken flushes, unless it finds its record there: then another has committed it and wakes all the
-//! rest, which see to what is staged by then. If it goes away before it looks, the [`Event`] wakes the next in its place;
-//! if its flush fails, it [passes the call on](Notifier::pass_on) itself, so that all who wait are told.
+//! A waiter registers at an event first. Then, under the append lock, it looks again and leaves a [`WakeRequest`]. The
+//! writer reads that when it gives the append lock up, so whatever the writer does comes either before the look or after
+//! the request, and no wake-up is lost. While there is no request the writer wakes no waiter: an append pays one plain load.
 //!
-//! Wakers are code of others, which may call the journal, so they are called without any lock. A thread that holds the
-//! sync slot [owes](Notifier::wake) what it would wake until it has given the slot up. The writer calls a few of those it
-//! wakes and leaves the rest to the [background thread](Background).
+//! Readers do not see a staged record. The append that stages the first one wakes one waiter, which commits it together
+//! with all that was staged meanwhile: one flush for each wake, not one for each append. Every commit wakes all waiters.
+//!
+//! The woken waiter flushes, unless it finds its record committed: then the thread that committed it wakes all other
+//! waiters, which see to what is staged by then. If the woken waiter goes away before it looks, the [`Event`] wakes the next
+//! one instead; if its flush fails, it [wakes the next one](Notifier::wake_next) itself, so that all waiters get the error.
+//!
+//! Wakers are foreign code, which may call the journal, so they are called without any lock. A thread that holds the sync
+//! slot [defers](Notifier::wake) its wakes until it has given the slot up. The writer calls a few of the waiters that it
+//! wakes and leaves the rest to the background thread.
 
-pub(crate) mod background;
-pub(crate) mod event;
+mod background;
+mod event;
 
-use crate::notify::background::{Answer, Background, Request};
-use crate::notify::event::Event;
+pub(crate) use crate::notify::background::{Answer, Background, Request};
+pub(crate) use crate::notify::event::{Event, Wait};
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, thread_number};
 
-/// What those who wait have asked for, under the append lock.
+/// What waiters have asked the writer for, kept under the append lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum WakeRequest {
-    /// Nobody waits, or everybody was woken.
+    /// There are no waiters, or all were woken.
     #[default]
     None,
-    /// Nothing is staged: the first append is to wake one, which flushes.
+    /// Nothing is staged: the first append is to wake one waiter, which flushes.
     OnAppend,
-    /// Someone sees to a flush: the next commit is to wake all.
+    /// A waiter or an append sees to a flush: the next commit is to wake all waiters.
     OnCommit,
 }
 
-/// How far a record has to get before who waits for it hears of it.
+/// How far a record has to get before its waiter is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitUntil {
     /// Readers see it.
@@ -44,46 +49,46 @@ pub(crate) enum WaitUntil {
     Durable,
 }
 
-/// What a caller may wait for to have what is staged committed.
+/// What a caller may block on to have staged records committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MayBlock {
-    /// A sync, if that is what it takes.
+    /// A sync, if the commit needs one.
     OnSync,
-    /// The page cache and those that write to it.
+    /// Only the page cache, and other threads that write to it.
     OnWrite,
 }
 
 impl MayBlock {
-    /// That of a caller which waits until `deadline`: a sync could overshoot it.
+    /// Returns what a caller may block on that waits until `deadline`: a sync could exceed it.
     pub(crate) fn before(deadline: Option<std::time::Instant>) -> Self {
         if deadline.is_none() { Self::OnSync } else { Self::OnWrite }
     }
 }
 
-/// What happened that someone waits for.
+/// A change of the journal that waiters are woken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Nothing, or nobody waits.
+    /// Nothing changed, or there are no waiters for it.
     None,
-    /// Something was staged.
+    /// A record was staged.
     Staged,
-    /// Something was committed.
+    /// Records were committed.
     Committed,
-    /// Something became durable.
+    /// Records became durable.
     Durable,
     /// The journal was cut, failed or was closed.
     All,
 }
 
-/// One waiter for commits.
+/// Wake one waiter for commits.
 const ONE: u32 = 1;
-/// All waiters for commits.
+/// Wake all waiters for commits.
 const COMMITTED: u32 = 2;
-/// All waiters for the disk.
+/// Wake all waiters for the disk.
 const DURABLE: u32 = 4;
 
 impl Change {
-    /// What is to be woken for it.
+    /// Returns the set of wakes that this change causes.
     fn wakes(self) -> u32 {
         match self {
             Self::None => 0,
@@ -96,8 +101,8 @@ impl Change {
 }
 
 impl WakeRequest {
-    /// What to wake for, now that the append lock is given up. `staged`: something waits to be flushed; `moved`:
-    /// the committed end is not where it was when the first of them asked.
+    /// Returns the change to wake waiters for, now that the append lock is given up. `staged`: records wait to be flushed.
+    /// `moved`: the committed end is not where it was when the first waiter asked.
     pub(crate) fn due(&mut self, staged: bool, moved: bool) -> Change {
         match self {
             Self::None => Change::None,
@@ -114,22 +119,22 @@ impl WakeRequest {
     }
 }
 
-/// The events of a journal.
+/// Wakes the waiters of a journal.
 #[derive(Debug, Default)]
 pub(crate) struct Notifier {
-    /// Records were committed.
+    /// Waiters for records that are committed.
     committed: Event,
-    /// Records became durable.
+    /// Waiters for records that are durable.
     durable: Event,
-    /// The thread that has the sync slot, or 0.
-    slot_of: AtomicUsize,
-    /// What that thread owes until it has given the slot up.
-    owed: AtomicU32,
+    /// The number of the thread that holds the sync slot, or 0.
+    slot_holder: AtomicUsize,
+    /// The wakes that the slot's holder has deferred until it has given the slot up.
+    deferred: AtomicU32,
     pub(crate) background: Background,
 }
 
 impl Notifier {
-    /// The event of records that got as far as `until`.
+    /// Returns the event of records that got as far as `until`.
     pub(crate) fn event(&self, until: WaitUntil) -> &Event {
         match until {
             WaitUntil::Committed => &self.committed,
@@ -137,12 +142,12 @@ impl Notifier {
         }
     }
 
-    /// Wakes the waiters of what happened: now, or, if this thread has the sync slot, when it has given it up. The
-    /// caller does not hold the append lock.
+    /// Wakes the waiters of `change`: now, or, if this thread holds the sync slot, when it has given that up. The caller
+    /// does not hold the append lock.
     #[cold]
     pub(crate) fn wake(&self, change: Change) {
-        if self.slot_of.load(Ordering::Relaxed) == thread_number() {
-            self.owed.fetch_or(change.wakes(), Ordering::AcqRel);
+        if self.slot_holder.load(Ordering::Relaxed) == thread_number() {
+            self.deferred.fetch_or(change.wakes(), Ordering::AcqRel);
         } else {
             self.wake_now(change.wakes());
         }
@@ -163,32 +168,32 @@ impl Notifier {
         }
     }
 
-    /// Calls the waiters that wakes for all have left.
+    /// Calls the waiters that [`wake`](Self::wake) has woken but not called.
     pub(crate) fn wake_due(&self) {
         self.committed.wake_due();
         self.durable.wake_due();
     }
 
-    /// Wakes the next of those who wait, in place of one that could not flush.
-    pub(crate) fn pass_on(&self) {
+    /// Wakes the next waiter for a commit, in place of one that could not flush.
+    pub(crate) fn wake_next(&self) {
         self.wake(Change::Staged);
     }
 
-    /// This thread has taken the sync slot.
+    /// Notes that this thread has taken the sync slot.
     pub(crate) fn slot_taken(&self) {
-        self.slot_of.store(thread_number(), Ordering::Relaxed);
+        self.slot_holder.store(thread_number(), Ordering::Relaxed);
     }
 
-    /// This thread is about to give the sync slot up, and calls [`slot_is_free`](Self::slot_is_free) afterwards.
+    /// Notes that this thread is about to give the sync slot up. It calls [`slot_is_free`](Self::slot_is_free) afterwards.
     pub(crate) fn slot_given_up(&self) {
-        self.slot_of.store(0, Ordering::Relaxed);
+        self.slot_holder.store(0, Ordering::Relaxed);
     }
 
-    /// Wakes the waiters that this thread owed it to, or another thread that has taken the slot since.
+    /// Does the wakes that were deferred while the slot was held, by this thread or another that has taken it since.
     pub(crate) fn slot_is_free(&self) {
-        if self.owed.load(Ordering::Relaxed) != 0 {
-            // Acquired: the wake sees each waiter that registered before what is owed for happened.
-            self.wake_now(self.owed.swap(0, Ordering::AcqRel));
+        if self.deferred.load(Ordering::Relaxed) != 0 {
+            // Acquired: the wake sees each waiter that registered before the change that was deferred.
+            self.wake_now(self.deferred.swap(0, Ordering::AcqRel));
         }
     }
 }
@@ -198,26 +203,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_woken_who_has_not_asked() {
-        let mut asked = WakeRequest::default();
-        assert_eq!(asked.due(true, true), Change::None);
+    fn without_a_request_no_waiter_is_woken() {
+        let mut request = WakeRequest::default();
+        assert_eq!(request.due(true, true), Change::None);
     }
 
     #[test]
     fn the_first_append_wakes_one_and_the_commit_all() {
-        let mut asked = WakeRequest::OnAppend;
-        assert_eq!(asked.due(false, false), Change::None);
-        assert_eq!(asked.due(true, false), Change::Staged);
-        assert_eq!(asked.due(true, false), Change::None, "one wake, however many appends");
-        assert_eq!(asked.due(false, true), Change::Committed);
-        assert_eq!(asked.due(false, true), Change::None);
+        let mut request = WakeRequest::OnAppend;
+        assert_eq!(request.due(false, false), Change::None);
+        assert_eq!(request.due(true, false), Change::Staged);
+        assert_eq!(request.due(true, false), Change::None, "one wake, however many appends");
+        assert_eq!(request.due(false, true), Change::Committed);
+        assert_eq!(request.due(false, true), Change::None);
     }
 
     #[test]
     fn an_append_that_commits_at_once_wakes_all() {
-        let mut asked = WakeRequest::OnAppend;
-        assert_eq!(asked.due(true, true), Change::Committed);
-        assert_eq!(asked, WakeRequest::None);
+        let mut request = WakeRequest::OnAppend;
+        assert_eq!(request.due(true, true), Change::Committed);
+        assert_eq!(request, WakeRequest::None);
     }
 
     #[cfg(feature = "async")]
@@ -226,16 +231,16 @@ mod tests {
         use crate::sync::Arc;
         use std::task::{Context, Wake, Waker};
 
-        struct Count(AtomicUsize);
+        struct CountedWaker(AtomicUsize);
 
-        impl Wake for Count {
+        impl Wake for CountedWaker {
             fn wake(self: Arc<Self>) {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
         }
 
-        // It belongs to no journal, so it has no thread.
-        let (notifier, count) = (Notifier::default(), Arc::new(Count(AtomicUsize::new(0))));
+        // It belongs to no log, so it has no thread.
+        let (notifier, count) = (Notifier::default(), Arc::new(CountedWaker(AtomicUsize::new(0))));
         let waker = Waker::from(Arc::clone(&count));
         let events = [WaitUntil::Committed, WaitUntil::Durable].map(|until| notifier.event(until));
         let mut listeners: Vec<_> =

@@ -4,8 +4,7 @@
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::notify::event::Wait;
-use crate::notify::{MayBlock, WaitUntil};
+use crate::notify::{MayBlock, Wait, WaitUntil};
 use crate::sync::{Arc, Guard};
 use crate::view::View;
 use crate::view::generation::Generation;
@@ -64,7 +63,7 @@ impl Waiter {
                 Ok(false) => return Ok(None),
                 Err(error) => {
                     // This may have been the one that was woken for it: the next that waits hears of it too.
-                    self.log.notifier.pass_on();
+                    self.log.notifier.wake_next();
                     return Err(error);
                 }
             }

@@ -3,8 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::end::is_no_space;
-use crate::notify::background::{Answer, Request};
-use crate::notify::{Change, MayBlock, WaitUntil, WakeRequest};
+use crate::notify::{Answer, Change, MayBlock, Request, WaitUntil, WakeRequest};
 use crate::options::SyncPolicy;
 use crate::sync::{Arc, Ordering};
 use crate::view::generation::Generation;

@@ -7,8 +7,7 @@ use std::task::{Context, Wake, Waker};
 use loom::thread;
 
 use crate::model;
-use crate::notify::event::{Event, Wait};
-use crate::notify::{Change, WaitUntil};
+use crate::notify::{Change, Event, Wait, WaitUntil};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::write::Log;
 use crate::write::holds::LongHolds;
