@@ -19,10 +19,10 @@ use std::time::Instant;
 
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// WaiterList that a wake for all calls at once.
+/// The number of waiters that a wake for all calls at once.
 const AT_ONCE: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// WaiterList that one calls which goes away woken.
+/// The number of waiters that a woken waiter calls when it goes away.
 const HELPED: usize = 2;
 
 /// The number of threads that do so at the same time. A waker may poll, and the polled task may call others in turn, so

@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::sync::{Arc, Guard};
 use crate::view::{Extent, View};
 
-/// One record, borrowed from the map together with what keeps it alive. It derefs to the payload.
+/// One record, borrowed from the map together with the view that keeps it alive. It derefs to the payload.
 ///
-/// It outlives truncation, closing and the [`Journal`](crate::Journal), and keeps its bytes. It is meant to be short:
-/// beyond eight of them a thread pays for each more a contended count, and each keeps the file locked.
+/// It keeps its bytes across truncation, closing and the drop of the [`Journal`](crate::Journal). Hold it only for a short
+/// time: each one keeps the file locked, and each that a thread holds beyond eight costs a count that threads contend for.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -46,7 +46,7 @@ impl RecordRef {
         Self { view, index, extent }
     }
 
-    /// The record's index.
+    /// Returns the record's index.
     pub fn index(&self) -> u64 {
         self.index
     }
@@ -54,7 +54,7 @@ impl RecordRef {
     /// Checks the payload against the checksum in its header.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if they do not agree.
+    /// [`Error::Corrupt`] if they differ.
     pub fn verify(&self) -> Result<()> {
         if self.view.verify(self.extent, self) {
             return Ok(());
@@ -63,7 +63,7 @@ impl RecordRef {
     }
 }
 
-/// The payload at `extent` does not have its checksum.
+/// Returns the error for record `index` at `extent`, whose payload does not match its checksum.
 pub(crate) fn corrupt(view: &View, index: u64, extent: Extent) -> Error {
     Error::corrupt(view.map().file().path(), extent.start, index)
 }
@@ -73,7 +73,7 @@ impl Deref for RecordRef {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // There when this was made, and a view's limit never goes back.
+        // The payload was there when this was made, and a view's limit never shrinks.
         self.view.payload(self.extent).unwrap_or_default()
     }
 }
