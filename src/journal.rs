@@ -274,7 +274,8 @@ impl Journal {
     /// at the first record if `from` is before that, and waits for the next append if `from` is `last_index() + 1`.
     ///
     /// If `from` is larger, the iterator returns [`Error::OutOfRange`] and ends, since it cannot know which record will have
-    /// that index: the caller has seen records after the current end, which a truncation or a crash has removed.
+    /// that index: a caller that goes on from the last record it saw then has the index of a record that a truncation or a
+    /// crash has removed.
     pub fn follow(&self, from: u64) -> Follow {
         Follow::new(&self.log, from)
     }
