@@ -62,8 +62,8 @@
 //! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
 //!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
 //!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a
-//!   quarantine file. What a truncation removes on purpose is not kept, nor by an open that finishes the truncation. (The
-//!   reference format has no such proofs: there, the first invalid record ends the journal.)
+//!   quarantine file. What a truncation removes on purpose is not kept, not even by an open that finishes the truncation.
+//!   (The reference format has no such proofs: there, the first invalid record ends the journal.)
 //! * **P7 A refused append leaves no trace.** Disk full, file-size limit, short write: the caller gets the error, the
 //!   record is not there, and appends work again once there is room. Only [`close`](Journal::close) can lose records
 //!   whose append has returned, and it reports that.
