@@ -1,11 +1,11 @@
-//! The small, stable set: each way to append, read and open beside its floor, for watching one of them closely:
-//! `cargo bench --bench journal`, two or three minutes; `-- append/64` has only what that matches.
+//! The small, stable set: each way to append, read and open beside its floor, for watching one of them closely.
+//! `cargo bench --bench journal` takes two or three minutes; `-- append/64` runs only the benches that match.
 //!
 //! `common/mod.rs` says what a floor is. The two sides of a group run one after the other here; where the machine
 //! drifts in between, the ratios of `cargo bench --bench table` are the ones to go by, which interleaves them.
 //!
 //! Files lie in a temporary folder under `WALLY_BENCH_DIR`, else under `TMPDIR`, and are removed at the end.
-//! `cargo bench --bench journal -- --test` runs each once, to see that they work.
+//! `cargo bench --bench journal -- --test` runs each bench once, to see that it works.
 
 use std::cell::{LazyCell, RefCell};
 use std::hint::black_box;

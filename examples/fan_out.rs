@@ -28,7 +28,7 @@ const READERS: usize = 8;
 /// Files up to this length go in together, the small ones of a folder as one atomic batch.
 const SMALL: usize = 4096;
 
-/// No more will come. The record of a file is never empty, since it begins with the file's name.
+/// The record that says that no more will come. The record of a file is never empty, since it begins with the file's name.
 const END: &[u8] = b"";
 
 fn main() -> ExitCode {
@@ -110,8 +110,8 @@ fn run() -> Result<bool> {
     Ok(agree && survived)
 }
 
-/// Closes the journal, cuts its file in the middle of the last record, and opens it again. Tells whether what is
-/// there then is what was written, up to the cut.
+/// Closes the journal, cuts its file in the middle of the last record, and opens it again. Returns `true` if its records
+/// are then those that were written, up to the cut.
 fn tear_and_reopen(journal: Journal, path: &Path, written: &Written) -> Result<bool> {
     let last = journal.last_index();
     let payload = journal.data_range(last)?;
@@ -156,7 +156,7 @@ struct Written {
     /// The digest after each record.
     digests: Vec<u64>,
     seen: Seen,
-    /// In the journal's calls.
+    /// The time spent in the journal's calls.
     busy: Duration,
     elapsed: Duration,
     skipped: Skipped,
@@ -302,7 +302,7 @@ impl Writer<'_> {
 
 // The readers.
 
-/// What was seen of the journal, in order.
+/// What a reader has counted in the journal, in order.
 #[derive(Debug)]
 struct Seen {
     records: u64,
@@ -345,7 +345,7 @@ impl Seen {
         }
     }
 
-    /// Counts the lines and words of a file's content, which is all behind the record's first line.
+    /// Counts the lines and words of a file's content, which is everything after the record's first line.
     fn count(&mut self, record: &[u8]) {
         let content = record.iter().position(|&byte| byte == b'\n').map_or(record, |at| &record[at + 1..]);
         let mut before = b' ';
@@ -389,7 +389,7 @@ fn follow(mut reader: Reader) -> wally::Result<Seen> {
             seen.count(record);
             next += 1;
         }
-        // Sleeps until the writer has more, and makes it hand over what it has.
+        // Sleeps until the next record is committed; if it is staged, this commits it.
         reader.wait_for(next, None)?;
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, as one enum, and how it turns into [`std::io::Error`].
+//! [`Error`]: everything that can go wrong, and how it converts into [`std::io::Error`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,15 @@ use crate::sync::Arc;
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What lies beyond a damaged place, as far as the bounded search looked.
+/// What lies after a damaged place, as far as the bounded search looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Beyond {
-    /// Whole, valid records found behind the damage.
+    /// The number of whole, valid records found after the damage.
     pub records: u64,
-    /// The search spent its budget, so there may be more records than counted.
+    /// `true` if the search ended at its limit, so that there may be more records than counted.
     pub at_least: bool,
-    /// The file offset of a header that proves everything before it to have been durable: damage in front of
-    /// it is no torn tail.
+    /// The file offset of a header that proves that everything before it was durable: damage before it is no torn tail.
     pub proof: Option<u64>,
 }
 
@@ -32,7 +31,7 @@ impl std::fmt::Display for Beyond {
     }
 }
 
-/// What was found beyond, if it was looked for, as it is said after the place of the damage.
+/// Prints what was found after the damage, if it was looked for, to follow the place of the damage in a message.
 pub(crate) struct After<'a>(pub(crate) &'a Option<Beyond>);
 
 impl std::fmt::Display for After<'_> {
@@ -51,10 +50,12 @@ impl std::fmt::Display for After<'_> {
 /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 /// ```
 ///
-/// Its words are whole: what the system said and the first failure of a poisoned journal are in them, so that
-/// `eprintln!("{error}")` and a log that goes no further lose no cause. What an error prints it must not return from
-/// [`source`](std::error::Error::source) as well, or reporters that go through the sources print it twice; so that is
-/// `None`. The causes are fields: match on them, as on [`Io`](Self::Io).
+/// The message is complete: it contains the message of the system and the first failure of a poisoned journal, so that
+/// `eprintln!("{error}")`, or a log that prints no sources, loses no cause. An error that prints its cause must not return it
+/// from [`source`](std::error::Error::source) as well, or reporters that print all sources print it twice; so `source`
+/// returns `None`. The causes are fields: match on them, as on [`Io`](Self::Io).
+///
+/// An error can be cloned, for several callers that wait for the same record.
 ///
 /// ```
 /// let error = wally::Walk::open("/no/such/journal").err().unwrap();
@@ -64,20 +65,20 @@ impl std::fmt::Display for After<'_> {
 /// ```
 ///
 /// Variants can get more fields: match on them with `..`.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("{op} {}: {source}", path.display())]
     #[non_exhaustive]
     Io {
-        /// What was attempted, as a verb: "open", "write", "sync".
+        /// The operation, as a verb: "open", "write", "sync".
         op: &'static str,
-        /// The file it was attempted on.
+        /// The file of the operation.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         // Raw, or `thiserror` would return it from `source()`.
-        r#source: io::Error,
+        r#source: Arc<io::Error>,
     },
     /// No record has this index. Converts into [`io::ErrorKind::UnexpectedEof`].
     #[error("index {index} is out of range: the journal holds {first}..={last}")]
@@ -101,18 +102,17 @@ pub enum Error {
         offset: u64,
         /// The index that the record there would have.
         index: u64,
-        /// What was found behind the damage; `None` if nothing was looked for there, as by a call that reads one
-        /// record.
+        /// What was found after the damage; `None` if nothing was looked for there, as in a call that reads one record.
         beyond: Option<Beyond>,
     },
-    /// The file is not empty and nothing in it says that it is a journal. It is left untouched.
+    /// The file is not empty, and nothing in it shows that it is a journal. It is left untouched.
     #[error("{} is not a journal", path.display())]
     #[non_exhaustive]
     NotAJournal {
         /// The file.
         path: PathBuf,
     },
-    /// A newer version of the format wrote this, or the operation does not exist in the file's format.
+    /// A newer version of the format wrote the file, or the operation does not exist in the file's format.
     /// The file is left untouched.
     #[error("{}: unsupported format: {what}", path.display())]
     #[non_exhaustive]
@@ -122,9 +122,9 @@ pub enum Error {
         /// What is not supported, and where.
         what: String,
     },
-    /// The journal is open for writing, in this process or another, or it was closed and a
-    /// [`Reader`](crate::Reader), [`Snapshot`](crate::Snapshot), [`RecordRef`](crate::RecordRef), or
-    /// [`Follow`](crate::Follow) that has not come to its end, is still alive.
+    /// The journal is open for writing, in this process or another, or it was closed and one of its readers is still alive:
+    /// a [`Reader`](crate::Reader), [`Snapshot`](crate::Snapshot), [`RecordRef`](crate::RecordRef), or a
+    /// [`Follow`](crate::Follow) that has not returned its end.
     #[error(
         "{} is locked: it is open for writing in this or another process, or a reader of a journal that was closed \
          is still alive in it", path.display()
@@ -134,8 +134,8 @@ pub enum Error {
         /// The journal.
         path: PathBuf,
     },
-    /// This process was forked from the one that opened the journal, and may only drop what it has inherited of it. The
-    /// file and the journal of the other process are left untouched. Converts into [`io::ErrorKind::PermissionDenied`].
+    /// This process was forked from the one that opened the journal, and may only drop what it has inherited. The file and
+    /// the journal of the other process are left untouched. Converts into [`io::ErrorKind::PermissionDenied`].
     #[error(
         "{} was opened by another process, from which this one was forked: open it again to use it here",
         path.display()
@@ -145,7 +145,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The payload is longer than [`Options::max_record_len`](crate::Options::max_record_len), or does not fit
-    /// into a file at all.
+    /// into a file.
     #[error("a record of {len} bytes is too large: the limit is {max}")]
     #[non_exhaustive]
     RecordTooLarge {
@@ -154,23 +154,22 @@ pub enum Error {
         /// The limit in bytes.
         max: u64,
     },
-    /// An earlier failure made this handle useless for everything but reading what is durable. Close it and open
-    /// the journal again.
+    /// After an earlier failure this journal can only read what is durable. Close it and open it again.
     #[error("the journal is poisoned by an earlier failure, reopen it: {first}")]
     #[non_exhaustive]
     Poisoned {
         /// The first failure.
         first: Arc<Error>,
     },
-    /// The journal was closed: nothing more will come. Only those who read and wait are told so.
+    /// The journal was closed: no more records will come. Only readers that wait get this error.
     #[error("the journal is closed")]
     Closed,
-    /// Records were removed since the reader or follower that is told this waited last. It is told once; its next call
-    /// goes on with what is in their place.
+    /// Records were removed since the reader or follower waited last. It gets this error once; its next call goes on with the
+    /// records that are in their place.
     #[error("the journal was truncated: the records after {last} were removed")]
     #[non_exhaustive]
     Truncated {
-        /// The last record that the deepest of these truncations has kept; 0 if the journal was cleared.
+        /// The index of the last record that the deepest of these truncations has kept; 0 if the journal was cleared.
         last: u64,
     },
     /// A truncation would have to preserve more for the readers that hold older views than
@@ -178,62 +177,28 @@ pub enum Error {
     #[error("readers hold {held_bytes} bytes beyond the cut, which cannot be preserved: {why}")]
     #[non_exhaustive]
     ReadersActive {
-        /// Bytes beyond the cut that older views hold.
+        /// The number of bytes after the cut that older views hold.
         held_bytes: u64,
-        /// What stood in the way.
+        /// Why they could not be preserved.
         why: String,
     },
-    /// The progress callback of [`Options::on_progress`](crate::Options::on_progress) asked to stop. The file is
-    /// left untouched.
+    /// The callback of [`Options::on_progress`](crate::Options::on_progress) stopped the opening. The file is left untouched.
     #[error("opening was stopped by the progress callback")]
     Stopped,
 }
 
 impl Error {
+    /// Returns the error of the operation `op` on `path`.
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { op, path: path.to_owned(), source }
+        Self::Io { op, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// Record `index`, of which only the bytes at `offset` were looked at, is not what it was when it was written.
+    /// Returns the error for record `index`, of which only the bytes at `offset` were read: it is not what was written.
     pub(crate) fn corrupt(path: &Path, offset: u64, index: u64) -> Self {
         Self::Corrupt { path: path.to_owned(), offset, index, beyond: None }
     }
 
-    /// The same error for another waiter: [`io::Error`] is not `Clone`, so it is built again from its code.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::Io { op, path, source } => Self::Io {
-                op,
-                path: path.clone(),
-                source: match source.raw_os_error() {
-                    Some(code) => io::Error::from_raw_os_error(code),
-                    None => io::Error::new(source.kind(), source.to_string()),
-                },
-            },
-            Self::OutOfRange { index, first, last } => {
-                Self::OutOfRange { index: *index, first: *first, last: *last }
-            }
-            Self::Corrupt { path, offset, index, beyond } => {
-                Self::Corrupt { path: path.clone(), offset: *offset, index: *index, beyond: *beyond }
-            }
-            Self::NotAJournal { path } => Self::NotAJournal { path: path.clone() },
-            Self::UnsupportedFormat { path, what } => {
-                Self::UnsupportedFormat { path: path.clone(), what: what.clone() }
-            }
-            Self::Locked { path } => Self::Locked { path: path.clone() },
-            Self::Forked { path } => Self::Forked { path: path.clone() },
-            Self::RecordTooLarge { len, max } => Self::RecordTooLarge { len: *len, max: *max },
-            Self::Poisoned { first } => Self::Poisoned { first: Arc::clone(first) },
-            Self::Closed => Self::Closed,
-            Self::Truncated { last } => Self::Truncated { last: *last },
-            Self::ReadersActive { held_bytes, why } => {
-                Self::ReadersActive { held_bytes: *held_bytes, why: why.clone() }
-            }
-            Self::Stopped => Self::Stopped,
-        }
-    }
-
-    /// The kind that [`io::Error`] gives it.
+    /// Returns the kind of the [`io::Error`] that this converts into.
     fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io { source, .. } => source.kind(),
@@ -269,7 +234,7 @@ mod tests {
         assert_eq!(error.to_string(), "index 4 is out of range: the journal holds 1..=3");
     }
 
-    /// One of each variant, with what its words have to say of its cause.
+    /// One of each variant, with what its message has to say of its cause.
     fn one_of_each() -> Vec<(Error, &'static str)> {
         let path = || PathBuf::from("/j");
         let io = || Error::io("sync", Path::new("/j"), io::Error::from_raw_os_error(5));
@@ -293,7 +258,7 @@ mod tests {
             (Error::Stopped, "stopped"),
         ];
         for (error, _) in &all {
-            // Does not compile with a variant that is not here: then give the list one of it.
+            // Does not compile with a variant that is missing here: add one of it to the list above.
             match error {
                 Error::Io { .. } | Error::OutOfRange { .. } | Error::Corrupt { .. } => {}
                 Error::NotAJournal { .. } | Error::UnsupportedFormat { .. } | Error::Locked { .. } => {}
@@ -313,7 +278,7 @@ mod tests {
             let alone = error.to_string();
             assert_eq!(alone.matches(cause).count(), 1, "{alone}");
             let errors: [Box<dyn std::error::Error>; 3] =
-                [Box::new(error.again()), Box::new(io::Error::from(error.again())), Box::new(error)];
+                [Box::new(error.clone()), Box::new(io::Error::from(error.clone())), Box::new(error)];
             for error in &errors {
                 // As `{:#}` of anyhow, and as the standard library's reporter.
                 let links = std::iter::successors(Some(&**error), |error| error.source());
@@ -336,10 +301,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_told_again_keeps_its_os_code_and_words() {
+    fn a_clone_keeps_the_os_code_and_the_message() {
         let first = Error::io("sync", Path::new("/j"), io::Error::from_raw_os_error(5));
-        let Error::Io { source, .. } = first.again() else { panic!("another kind of error") };
+        let Error::Io { source, .. } = first.clone() else { panic!("another kind of error") };
         assert_eq!(source.raw_os_error(), Some(5));
-        assert_eq!(first.again().to_string(), first.to_string());
+        assert_eq!(first.clone().to_string(), first.to_string());
     }
 }

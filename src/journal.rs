@@ -1,4 +1,4 @@
-//! [`Journal`]: the glue between the log, which writes, and the ways to read.
+//! [`Journal`]: connects the log, which writes, with the ways to read.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -9,9 +9,7 @@ use crate::error::{Error, Result};
 use crate::file::seam::FileSeam;
 use crate::file::{JournalFile, Origin};
 use crate::options::{Format, Options, SyncPolicy};
-use crate::read::follow::Follow;
-use crate::read::reader::{Reader, RecordRef, corrupt};
-use crate::read::snapshot::Snapshot;
+use crate::read::{Follow, Reader, RecordRef, Snapshot, corrupt};
 use crate::recover::{RecoveryReport, recover};
 use crate::sync::{Arc, Guard};
 use crate::view::{Extent, View};
@@ -25,13 +23,13 @@ const SMALLEST_BUFFER: usize = 4096;
 
 /// An open journal: appends records to one file and lends them to any number of readers.
 ///
-/// It is shared by reference or in an `Arc`; every method takes `&self`, and appends of several threads are put in one
-/// order by a lock. Indexes begin at 1 and have no holes.
+/// A journal is shared by reference or in an `Arc`. Every method but [`close`](Self::close) takes `&self`, and a lock puts
+/// the appends of several threads in one order. Indexes begin at 1 and have no holes.
 ///
 /// Dropping a journal flushes and syncs it as [`close`](Self::close) does, but cannot report a failure.
 ///
-/// It belongs to the process that opened it. A child that was forked from that one may only drop what it has inherited,
-/// which then has no effect on the parent; see the [caveats](crate#caveats).
+/// A journal belongs to the process that opened it. A child forked from that process may only drop what it has inherited,
+/// which has no effect on the parent; see the [caveats](crate#caveats).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -56,15 +54,15 @@ pub struct Journal {
 impl Options {
     /// Opens the journal at `path` for writing, recovering it first.
     ///
-    /// What is found is checked to its last byte and made durable before it is served.
-    /// [`Journal::recovery`] tells what happened. An open that fails removes the file that it has created.
+    /// Everything in the file is checked, to its last byte, and made durable before it can be read. [`Journal::recovery`]
+    /// returns what was found and done. An open that fails removes the file that it has created.
     ///
     /// # Errors
-    /// * [`Error::Io`] if the system refuses something, or the path names no regular file.
-    /// * [`Error::Locked`] if another writer has it open, in this process or another.
-    /// * [`Error::NotAJournal`], [`Error::UnsupportedFormat`] or [`Error::Corrupt`] as the recovery policy has it; the
+    /// * [`Error::Io`] if the system refuses an operation, or the path names no regular file.
+    /// * [`Error::Locked`] if the journal is open for writing, in this process or another, or a reader of it still lives.
+    /// * [`Error::NotAJournal`], [`Error::UnsupportedFormat`] or [`Error::Corrupt`], depending on the recovery policy; the
     ///   file is untouched.
-    /// * [`Error::Stopped`] if the progress callback said so.
+    /// * [`Error::Stopped`] if the progress callback stopped the opening.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Journal> {
         let (file, origin) = JournalFile::open(path.as_ref(), self.create, FileSeam::of(self))?;
         let file = Arc::new(file);
@@ -78,7 +76,7 @@ impl Options {
             staging_len: self.buffer_size.max(SMALLEST_BUFFER),
         };
         let log = Arc::new(Log::new(start, self)?);
-        let background = &log.watch.background;
+        let background = &log.notifier.background;
         background.belongs_to(&log);
         if let SyncPolicy::Interval(every) = self.sync_policy {
             background.sync_every(every).map_err(|e| log.file.error("start the background thread of", e))?;
@@ -88,12 +86,12 @@ impl Options {
     }
 }
 
-/// An open that fails leaves no file that was not there before, however it ends: a callback of the caller may panic.
+/// Removes the file that an open has created if the open fails, also by a panic of the caller's callback.
 struct Unwanted(Option<Arc<JournalFile>>);
 
 impl Unwanted {
-    /// A file that this open has created, and that is empty, is unwanted until it is [kept](Self::keep). One that has
-    /// content was filled by somebody else before it was locked.
+    /// A file that this open has created, and that is empty, is unwanted until it is [kept](Self::keep). If it has content,
+    /// another program filled it before it was locked.
     fn new(file: &Arc<JournalFile>, origin: Origin) -> Self {
         let fresh = origin == Origin::Created && matches!(file.len(), Ok(0));
         Self(fresh.then(|| Arc::clone(file)))
@@ -107,7 +105,7 @@ impl Unwanted {
 impl Drop for Unwanted {
     fn drop(&mut self) {
         if let Some(file) = &self.0 {
-            // While it is locked: another that has opened it meanwhile finds that it is gone, and begins anew.
+            // While it is locked: another opener that waits for the lock finds that the file is gone, and begins anew.
             let _ = file.unlink();
         }
     }
@@ -122,21 +120,20 @@ impl Journal {
         Options::new().open(path)
     }
 
-    /// Appends one record and returns its index. Under [`SyncPolicy::Always`] it is durable when this returns; under
-    /// the others it is staged, or committed if it did not fit the buffer.
+    /// Appends one record and returns its index. Under [`SyncPolicy::Always`] the record is durable when this returns; under
+    /// the other policies it is staged, or committed if it did not fit the buffer.
     ///
     /// # Errors
-    /// * [`Error::RecordTooLarge`] beyond [`Options::max_record_len`].
-    /// * [`Error::Io`] if the file takes no more: the record is not there, and appends work again once there is room.
+    /// * [`Error::RecordTooLarge`] if the payload is longer than [`Options::max_record_len`].
+    /// * [`Error::Io`] if a write is refused: the record is not there, and appends work again once there is room.
     /// * [`Error::Poisoned`] after a failed sync.
-    /// * [`Error::Forked`] in a child of the process that opened the journal. Where the system has no way to tell a child
-    ///   without being asked (other systems than Linux), an append that only goes to the buffer is not refused, and goes
-    ///   nowhere.
+    /// * [`Error::Forked`] in a child of the process that opened the journal. On other systems than Linux, where it takes a
+    ///   system call to detect that, an append that only goes to the buffer succeeds in a child, and never reaches the file.
     pub fn append(&self, payload: &[u8]) -> Result<u64> {
         self.log.append(&[IoSlice::new(payload)])
     }
 
-    /// Appends one record that is given in parts.
+    /// Appends one record whose payload is the concatenation of `parts`, and returns its index.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -153,7 +150,7 @@ impl Journal {
         self.log.append(parts)
     }
 
-    /// Appends records as one atomic batch and returns their indexes; an empty range for no records. In a sealed
+    /// Appends records as one atomic batch and returns their indexes, or an empty range if there are no records. In a sealed
     /// journal a crash leaves all of them or none.
     ///
     /// The iterator is drained before the append lock is taken.
@@ -177,7 +174,7 @@ impl Journal {
         self.append_records(&Borrowed::new(&payloads))
     }
 
-    /// Appends a [`Batch`] as one, and returns the indexes of its records. The batch stays as it is.
+    /// Appends the records of a [`Batch`] as one atomic batch and returns their indexes. The batch is not changed.
     ///
     /// # Errors
     /// As [`append`](Self::append), for the batch as a whole.
@@ -196,7 +193,7 @@ impl Journal {
         Ok(last - (count - 1)..=last)
     }
 
-    /// A copy of the payload of record `n`, its checksum checked. Commits what is appended first, if `n` is not
+    /// Returns a copy of the payload of record `n`, after checking its checksum. Commits what is appended first, if `n` is not
     /// committed yet.
     ///
     /// # Errors
@@ -210,8 +207,8 @@ impl Journal {
         Ok(payload)
     }
 
-    /// As [`read`](Self::read), into `buf`, whose former content is dropped and whose memory is used again. It is
-    /// left empty on failure.
+    /// Copies the payload of record `n` into `buf`, as [`read`](Self::read) does, in place of its former content. The memory of
+    /// `buf` is reused. On failure `buf` is empty.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -226,18 +223,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Record `n`, borrowed from the map with nothing copied. Its checksum is checked only by
-    /// [`RecordRef::verify`].
+    /// Returns record `n`, borrowed from the map without a copy. Its checksum is checked only by [`RecordRef::verify`].
     ///
     /// # Errors
-    /// As [`read`](Self::read), but for `Corrupt`.
+    /// As [`read`](Self::read), except for `Corrupt`.
     pub fn read_ref(&self, n: u64) -> Result<RecordRef> {
         let (view, extent) = self.find(n)?;
         Ok(RecordRef::new(view, n, extent))
     }
 
-    /// Where the payload of record `n` lies in the file, for `sendfile` and the like. What is there stays there until
-    /// a truncation removes it.
+    /// Returns the range of file offsets, in bytes, where the payload of record `n` lies, for `sendfile` and similar calls. The
+    /// bytes stay there until a truncation removes the record.
     ///
     /// # Errors
     /// As [`read_ref`](Self::read_ref).
@@ -246,7 +242,7 @@ impl Journal {
         Ok(extent.payload())
     }
 
-    /// The view that holds record `n`, and where it lies there.
+    /// Returns a view that holds record `n`, and where the record lies in it.
     fn find(&self, n: u64) -> Result<(Guard<Arc<View>>, Extent)> {
         let mut view = self.log.publisher.load();
         if n > view.committed() && n <= self.log.appended() {
@@ -263,100 +259,100 @@ impl Journal {
         }
     }
 
-    /// The journal as it is now, fixed. It holds what is committed: [`flush`](Self::flush) first to have in it what was
-    /// appended before.
+    /// Returns a snapshot of the journal as it is now. It holds what is committed: call [`flush`](Self::flush) first to include
+    /// what was appended before.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.log.publisher.load_full())
     }
 
-    /// A reader for one thread; it sees what is committed, as it is committed.
+    /// Returns a reader for one thread. It sees records as they are committed.
     pub fn reader(&self) -> Reader {
         Reader::new(&self.log)
     }
 
-    /// The records from index `from` on, those to come included: an iterator that waits for the next one. It begins at the
-    /// first record if `from` is before that, and waits for the next append if `from` is `last_index() + 1`.
+    /// Returns an iterator over the records from index `from` on, future ones included, which waits for the next one. It begins
+    /// at the first record if `from` is before that, and waits for the next append if `from` is `last_index() + 1`.
     ///
-    /// Beyond that there is no telling which record would have index `from`, so the first that the follower delivers is
-    /// [`Error::OutOfRange`], and it has ended: a caller that kept the number of the last record it saw has kept
-    /// that of a record which is gone, in a truncation or with a crash.
+    /// If `from` is larger, the iterator returns [`Error::OutOfRange`] and ends, since it cannot know which record will have
+    /// that index: a caller that goes on from the last record it saw then has the index of a record that a truncation or a
+    /// crash has removed.
     pub fn follow(&self, from: u64) -> Follow {
         Follow::new(&self.log, from)
     }
 
-    /// The index of the first record; one more than [`last_index`](Self::last_index) if the journal is empty.
+    /// Returns the index of the first record, or one more than [`last_index`](Self::last_index) if the journal is empty.
     pub fn first_index(&self) -> u64 {
         self.log.publisher.load().first()
     }
 
-    /// The index of the last appended record.
+    /// Returns the index of the last appended record.
     pub fn last_index(&self) -> u64 {
         self.log.appended()
     }
 
-    /// The index of the last record that readers see.
+    /// Returns the index of the last committed record, which is the last that readers see.
     pub fn committed_index(&self) -> u64 {
         self.log.publisher.load().committed()
     }
 
-    /// The index of the last record that survives a power loss.
+    /// Returns the index of the last durable record, which is the last that survives a power loss.
     pub fn durable_index(&self) -> u64 {
-        self.log.commit.durable_index()
+        self.log.group_commit.durable_index()
     }
 
-    /// Whether there is no record.
+    /// Returns `true` if the journal has no records.
     pub fn is_empty(&self) -> bool {
         self.last_index() < self.first_index()
     }
 
-    /// The format of the file.
+    /// Returns the format of the file.
     pub fn format(&self) -> Format {
         self.log.format
     }
 
-    /// The file, as an absolute path; links in it are not resolved.
+    /// Returns the absolute path of the file. Links in it are not resolved.
     pub fn path(&self) -> &Path {
         self.log.file.path()
     }
 
-    /// Hands everything appended over to the file, so that readers see it. It does not make it durable.
+    /// Commits everything appended: writes it to the file, so that readers see it. This does not make it durable.
     ///
     /// # Errors
-    /// * [`Error::Io`] if the file takes no more. Under [`SyncPolicy::Always`] what was staged is dropped and its
-    ///   appends fail; under the other policies it stays staged, and the next flush tries again.
+    /// * [`Error::Io`] if a write is refused. Under [`SyncPolicy::Always`] the staged records are dropped and their appends
+    ///   fail; under the other policies they stay staged, and the next flush tries again.
     /// * [`Error::Poisoned`] after a failed sync.
     /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn flush(&self) -> Result<()> {
         self.log.flush()
     }
 
-    /// Makes everything appended before durable, but for what a truncation removes meanwhile.
+    /// Makes everything durable that was appended before the call, except for what a truncation removes meanwhile.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush), and the same if the last record is dropped by another thread's flush that fails. If the sync itself fails the journal is poisoned: nothing is acknowledged any more,
-    /// and what was not durable may be lost.
+    /// As [`flush`](Self::flush), also if a failed flush of another thread drops the last record. If the sync itself fails the
+    /// journal is poisoned: nothing is acknowledged any more, and what was not durable may be lost.
     pub fn sync(&self) -> Result<()> {
         self.log.sync()
     }
 
-    /// Returns once record `n` is durable, syncing if need be, whatever the policy. At once for 0 and what was removed
-    /// from the front.
+    /// Waits until record `n` is durable, and syncs for it if necessary, under every policy. Returns at once for 0 and for
+    /// records removed from the front.
     ///
     /// # Errors
-    /// As [`sync`](Self::sync), and [`Error::OutOfRange`] if `n` was not appended or is cut meanwhile.
+    /// As [`sync`](Self::sync), and [`Error::OutOfRange`] if `n` was not appended or a truncation removes it meanwhile.
     pub fn wait_durable(&self, n: u64) -> Result<()> {
         self.log.wait_durable(n)
     }
 
-    /// Removes the records after `n`, durably: they never come back. 0 clears the journal, which then begins at 1
+    /// Removes the records after `n`, durably: no crash brings them back. 0 removes all records, and the journal begins at 1
     /// again.
     ///
-    /// It waits for no reader: what readers, snapshots and records still hold of what is removed keeps its bytes, at
-    /// the cost of a copy of those pages for as long as they hold it. Appends go on while that is copied, but for what is
-    /// committed meanwhile; they wait for the rest of the truncation, which syncs up to five times.
+    /// A truncation waits for no reader: removed records that readers, snapshots and [`RecordRef`]s still hold keep their bytes,
+    /// at the cost of a copy of those pages for as long as they are held. Appends go on while pages are copied, except for
+    /// those committed meanwhile, and wait for the rest of the truncation, which syncs up to five times.
     ///
-    /// Of what is appended but not committed only the records up to `n` are written, so a full disk does not keep what is
-    /// after them from being removed. An append that waits for such a record returns its index all the same: the record was
+    /// Of the records that are appended but not committed, only those up to `n` are written, so a full disk does not prevent the
+    /// removal of the others. An append that waits for one of the others returns its index all the same: the record was
     /// appended, and then removed.
     ///
     /// ```
@@ -371,44 +367,46 @@ impl Journal {
     /// ```
     ///
     /// # Errors
-    /// * [`Error::OutOfRange`] below `first_index() - 1` (but for 0) or past the end.
-    /// * [`Error::ReadersActive`] if more than [`Options::preserve_limit`] would have to be copied, or it cannot be;
-    ///   nothing has changed.
-    /// * [`Error::Io`] if the system refuses something; nothing has changed. But if record `n` is not committed and cannot be
-    ///   written, what was staged is dropped under [`SyncPolicy::Always`], as by [`flush`](Self::flush).
-    /// * [`Error::Poisoned`] if it fails where there is no way back.
+    /// * [`Error::OutOfRange`] if `n` is below `first_index() - 1` (except for 0) or past the end.
+    /// * [`Error::ReadersActive`] if more than [`Options::preserve_limit`] would have to be copied, or a copy fails; nothing
+    ///   has changed.
+    /// * [`Error::Io`] if the system refuses an operation; nothing has changed. But if record `n` is not committed and cannot
+    ///   be written, the staged records are dropped under [`SyncPolicy::Always`], as by [`flush`](Self::flush).
+    /// * [`Error::Poisoned`] if the truncation fails where it can neither be finished nor taken back.
     /// * [`Error::Forked`] in a child of the process that opened the journal.
     pub fn truncate_back(&self, n: u64) -> Result<()> {
         self.log.truncate_back(n)
     }
 
-    /// What was found, and done, when the journal was opened.
+    /// Returns what was found, and done, when the journal was opened.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.report
     }
 
-    /// Figures of this journal since it was opened.
+    /// Returns figures of this journal since it was opened.
     pub fn stats(&self) -> Stats {
         self.log.stats()
     }
 
-    /// Makes everything durable, marks the end of the file, and gives the lock up, or leaves that to the last
-    /// [`Reader`], [`Snapshot`], [`RecordRef`] or [`Follow`] of this journal. Each of them keeps the file locked until
-    /// it is dropped, whether or not it holds a view; a `Follow` only until its end was told. Without room for the mark the journal is closed all the same: its records are durable,
-    /// but the last of them are less protected against being taken for a torn tail if they are damaged later.
+    /// Makes everything durable, marks the end of the file, and releases the lock. If a [`Reader`], [`Snapshot`],
+    /// [`RecordRef`] or [`Follow`] of this journal is alive, the file stays locked until the last of them is dropped, whether
+    /// or not it holds a view; a `Follow` only until it has returned its end.
     ///
-    /// The background thread has ended when this returns, and every follower and waiting reader was woken.
+    /// Without room for the mark the journal is closed all the same: its records are durable, but the last of them are less
+    /// protected against being taken for a torn tail if they are damaged later.
+    ///
+    /// When this returns, the background thread has ended, and every follower and waiting reader was woken.
     ///
     /// # Errors
-    /// As [`sync`](Self::sync). This is the one call that can lose staged records: those above
-    /// [`committed_index`](Self::committed_index) are gone with the journal if they cannot be written.
+    /// As [`sync`](Self::sync). This is the only call that can lose staged records: those after
+    /// [`committed_index`](Self::committed_index) are lost if they cannot be written.
     pub fn close(mut self) -> Result<()> {
         self.finish()
     }
 
     fn finish(&mut self) -> Result<()> {
         self.finished = true;
-        // The thread was not forked with this one, so a child has none to wait for.
+        // A fork does not copy the background thread, so a child must not wait for it.
         self.log.file.check_process()?;
         self.log.stop_background();
         let result = match self.delete_on_close {
@@ -423,7 +421,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         if !self.finished {
-            // Whoever wants to know calls `close`.
+            // A caller that needs the result calls `close`.
             let _ = self.finish();
         }
     }
@@ -443,33 +441,36 @@ impl fmt::Debug for Journal {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::notify::{Patience, Until};
+    use crate::notify::{MayBlock, WaitUntil};
 
-    /// What makes a wait pointless can come between the look and the question, so both see it.
+    /// A change that makes a wait pointless can come between the look and the registration, so both see it.
     #[test]
-    fn who_is_about_to_wait_looks_again_if_something_happened_meanwhile() {
+    fn a_waiter_looks_again_if_something_changed_meanwhile() {
         let dir = tempfile::tempdir().unwrap();
         let mut options = Options::new();
         let journal = options.sync_policy(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
         let generation = || Arc::clone(journal.log.publisher.load().generation());
-        let waits = |n, until| journal.log.ask(n, until, &generation(), Patience::ForSyncs);
-        assert!(waits(1, Until::Committed) && waits(1, Until::Durable));
+        let waits = |n, until| journal.log.ask(n, until, &generation(), MayBlock::OnSync);
+        assert!(waits(1, WaitUntil::Committed) && waits(1, WaitUntil::Durable));
         journal.append(b"staged").unwrap();
-        assert!(!waits(1, Until::Committed), "somebody has to flush");
-        assert!(waits(1, Until::Durable), "that is the business of others");
+        assert!(!waits(1, WaitUntil::Committed), "the waiter has to flush");
+        assert!(waits(1, WaitUntil::Durable), "a durable waiter does not flush");
         journal.flush().unwrap();
-        assert!(!waits(1, Until::Committed));
-        assert!(waits(2, Until::Committed) && waits(1, Until::Durable));
+        assert!(!waits(1, WaitUntil::Committed));
+        assert!(waits(2, WaitUntil::Committed) && waits(1, WaitUntil::Durable));
         journal.sync().unwrap();
-        assert!(!waits(1, Until::Durable));
-        assert!(waits(2, Until::Durable));
+        assert!(!waits(1, WaitUntil::Durable));
+        assert!(waits(2, WaitUntil::Durable));
         let before = generation();
         journal.truncate_back(0).unwrap();
-        for until in [Until::Committed, Until::Durable] {
-            assert!(!journal.log.ask(1, until, &before, Patience::ForSyncs), "it is to be told of the cut");
+        for until in [WaitUntil::Committed, WaitUntil::Durable] {
+            assert!(
+                !journal.log.ask(1, until, &before, MayBlock::OnSync),
+                "the waiter is to be told of the cut"
+            );
             assert!(waits(1, until));
         }
         journal.log.set_closed();
-        assert!(!waits(1, Until::Committed) && !waits(1, Until::Durable));
+        assert!(!waits(1, WaitUntil::Committed) && !waits(1, WaitUntil::Durable));
     }
 }

@@ -1,9 +1,9 @@
 //! An append-only journal (write-ahead log) in one memory-mapped file, with readers that never take a lock.
 //!
-//! One writer appends through a buffer, under a mutex, and publishes how far it has come; any number of threads
-//! borrow `&[u8]` straight from the map. [`Journal`] appends and hands out the ways to read: [`Reader`], one per
-//! thread, sees the journal as it grows; [`Follow`] waits for each next record; [`Snapshot`] stays as it is;
-//! [`RecordRef`] is one record that keeps itself alive. [`Walk`] reads a file without opening it for writing, as tools do.
+//! One writer appends through a buffer, under a mutex, and publishes what it has committed; any number of threads borrow
+//! `&[u8]` straight from the map. [`Journal`] appends and creates the ways to read: [`Reader`], one for each thread, sees the
+//! journal as it grows; [`Follow`] waits for each next record; [`Snapshot`] does not change; [`RecordRef`] is one record that
+//! keeps its memory alive. [`Walk`] reads a file without opening it for writing, as tools do.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;
@@ -32,15 +32,15 @@
 //!
 //! # The guide
 //!
-//! What a user needs beyond the documentation of the calls is in [`guide`], a module for each chapter:
+//! [`guide`] explains what goes beyond single calls, in a module for each chapter:
 //! [durability](guide::durability), [recovery](guide::recovery), [the format in full](guide::format), [the reference
 //! implementation](guide::reference), [tuning](guide::tuning) with the tables of all calls and options, and
 //! [recipes](guide::recipes).
 //!
 //! # Three watermarks
 //!
-//! **appended** (in the staging buffer) ≥ **committed** (in the file, readers see it) ≥ **durable** (covered by a completed
-//! sync). Visible is not durable: under [`SyncPolicy::OnDemand`] and [`SyncPolicy::Interval`] a reader can see a record that
+//! **appended** (in the staging buffer) ≥ **committed** (in the file, and visible to readers) ≥ **durable** (covered by a
+//! completed sync). Visible is not durable: under [`SyncPolicy::OnDemand`] and [`SyncPolicy::Interval`] a reader can see a record that
 //! a power loss takes away.
 //!
 //! # Promises
@@ -62,18 +62,18 @@
 //! * **P6 Nothing durable is destroyed.** Opening never touches a file that is not a journal. In a sealed journal it
 //!   never cuts what a later header proves durable: damage there is an error that names the place. Damage in the stretch
 //!   after the last such proof looks like a torn tail; whole records found in what is cut are always kept in a
-//!   quarantine file. What a truncation removes on purpose is not kept, by an open that finishes it neither. (The reference
-//!   format has no such proofs: there, the first invalid record ends the journal.)
+//!   quarantine file. What a truncation removes on purpose is not kept, not even by an open that finishes the truncation.
+//!   (The reference format has no such proofs: there, the first invalid record ends the journal.)
 //! * **P7 A refused append leaves no trace.** Disk full, file-size limit, short write: the caller gets the error, the
-//!   record is not there, and appends work again once there is room. Only `close` can lose records whose append has
-//!   returned, and reports it.
+//!   record is not there, and appends work again once there is room. Only [`close`](Journal::close) can lose records
+//!   whose append has returned, and it reports that.
 //! * **P8 A failed sync is final.** Nothing is ever acknowledged again on that handle, every waiter wakes with the
-//!   error, and new reads above the durable point are [`Error::Poisoned`]; borrows and snapshots keep what they have.
+//!   error, and new reads after the durable point are [`Error::Poisoned`]; borrows and snapshots keep what they have.
 //! * **P9 One writer.** A second writable open, from this process or another, fails at once.
 //!
 //! # Caveats
 //!
-//! [Assumptions](guide::durability#assumptions) has them in full.
+//! They are explained in full under [assumptions](guide::durability#assumptions).
 //!
 //! * **The file is yours alone.** An advisory lock keeps other users of this crate out. A program that ignores it and
 //!   shrinks the file, or a sector under the map that cannot be read, makes any memory map fault with SIGBUS; a program
@@ -81,20 +81,21 @@
 //! * **A local file system.** One that shows no stale blocks after a crash (ext4 `data=ordered`, XFS, btrfs, ZFS,
 //!   APFS), on media that write a 512-byte sector whole or not at all. Network file systems keep neither the lock nor
 //!   the coherence of map and descriptor that this crate rests on.
-//! * **Readers hold the lock.** It is released when the last of them goes: after `close`, a reopen is [`Error::Locked`]
-//!   for as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not returned its end.
+//! * **Readers hold the lock.** It is released when the last reader is dropped: after `close`, a reopen fails with
+//!   [`Error::Locked`] as long as a [`Reader`], [`Snapshot`] or [`RecordRef`] lives, or a [`Follow`] that has not returned its
+//!   end.
 //! * **Fork.** A journal belongs to the process that opened it. A forked child can [only drop](guide::durability#fork)
-//!   what it has inherited: calls that would write are [`Error::Forked`] there, others may wait for ever, and what a child
-//!   has borrowed changes, or faults, when the parent truncates.
-//! * **Chosen payloads.** Checks are CRCs, which protect against accidents. Payloads that are made to deceive, and a torn
-//!   write at the right place, can forge the verdict of a recovery: a refusal, a cut that is quarantined, or what looks
-//!   like a truncation to be finished, which is not.
-//! * **A full disk.** Truncating back writes its intent after the old end first. Where there is no room for that, it goes
-//!   on without, and a power cut in that moment can look like damage. Likewise the mark at the end of a closed journal is
-//!   left out where it does not fit; the file of an empty journal has no bytes then. Finishing a truncation inside of a
-//!   batch rewrites four bytes, for which a file system that copies on write needs room. A limit on the size of files
-//!   (`RLIMIT_FSIZE`) is looked at before each write, so that it is an error and not the signal that ends a process. A
-//!   limit that is lowered just when the journal writes can still bring the signal.
+//!   what it has inherited: calls that would write fail with [`Error::Forked`] there, others may wait for ever, and memory
+//!   that a child has borrowed changes, or faults, when the parent truncates.
+//! * **Chosen payloads.** Checks are CRCs, which protect against accidents, not against an attacker. With chosen payloads and
+//!   a torn write at the right place, recovery can be made to refuse the journal, to make a cut that is quarantined, or to
+//!   finish what looks like a truncation, whose cut is not quarantined.
+//! * **A full disk.** A truncation first writes its intent after the old end. Without room for that it goes on without the
+//!   intent, and a power cut at that moment can look like damage. Likewise the mark at the end of a closed journal is left
+//!   out where it does not fit; the file of an empty journal then has no bytes. A truncation that ends inside of a batch
+//!   rewrites four bytes, for which a file system that copies on write needs room. The limit on the size of files
+//!   (`RLIMIT_FSIZE`) is checked before each write, so that exceeding it is an error and not the signal that ends a process;
+//!   a limit that is lowered at the moment of a write can still cause the signal.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
 //!   temporary file.
 
@@ -127,15 +128,13 @@ pub use error::{Beyond, Error, Result};
 pub use inspect::{Inspection, State};
 pub use journal::Journal;
 pub use options::{Format, IndexMode, Options, Progress, Recovery, SyncPolicy};
-pub use read::follow::Follow;
-pub use read::reader::{Reader, ReaderStatus, RecordRef};
-pub use read::snapshot::{Range, Snapshot};
+pub use read::{Follow, Range, Reader, ReaderStatus, RecordRef, Snapshot};
 pub use recover::{RecoveryReport, Verdict};
 pub use walk::{Entry, Walk};
 pub use write::batch::Batch;
 pub use write::stats::Stats;
 
-// One of the README's examples needs the feature.
+// One of the README's examples needs the feature `async`.
 #[doc = include_str!("../README.md")]
 #[cfg(all(doctest, feature = "async"))]
 struct Readme;

@@ -1,11 +1,11 @@
-//! How a journal is opened: plain data, no behaviour.
+//! [`Options`] and the types of its settings: plain data, no behaviour.
 
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// When appended records become durable without being asked to.
+/// When appended records become durable without an explicit call.
 ///
 /// Under every policy [`Journal::sync`](crate::Journal::sync), [`Journal::wait_durable`](crate::Journal::wait_durable)
 /// and [`Journal::close`](crate::Journal::close) make records durable when they return.
@@ -21,22 +21,23 @@ pub enum SyncPolicy {
     OnDemand,
 }
 
-/// How the place of a record in the file is found.
+/// How the offset of a record in the file is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IndexMode {
-    /// Every record's place is kept: about 4 bytes a record, a random read is O(1).
+    /// The offset of every record is kept in memory, in about 4 bytes a record. A random read costs O(1).
     #[default]
     Full,
-    /// Every k-th record's place is kept: 8 bytes per k records, a random read hops over at most k - 1 headers in
-    /// the map. 0 is taken as 1. [`IndexMode::sparse`] has the usual k.
+    /// The offset of every k-th record is kept in memory, in 8 bytes. A random read hops over at most k - 1 headers in the
+    /// map. 0 is taken as 1. [`IndexMode::sparse`] has the usual k.
     Sparse(u32),
-    /// Nothing is kept: a random read hops from the start of the journal, or from where the reader last was.
+    /// No offsets are kept. A random read hops over the headers from the start of the journal, or from the record that the
+    /// reader read last.
     Scan,
 }
 
 impl IndexMode {
-    /// A sparse index with the usual distance of 4096 records.
+    /// Returns a sparse index with the usual distance of 4096 records.
     ///
     /// ```
     /// assert_eq!(wally::IndexMode::sparse(), wally::IndexMode::Sparse(4096));
@@ -58,7 +59,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format's name in lower case, as the command prints it.
+    /// Returns the format's name in lower case, as the command prints it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",
@@ -74,13 +75,13 @@ pub enum Recovery {
     /// A torn tail is cut off; damage to what is known to have been durable is an error.
     #[default]
     TornTail,
-    /// Damage is cut off as well, always with a copy in a quarantine file.
+    /// Damage is cut off as well. What is cut is always kept in a quarantine file.
     FirstInvalid,
-    /// Whatever is not clean is an error, and the file is left untouched.
+    /// Every end that is not clean is an error, and the file is left untouched.
     Strict,
 }
 
-/// How far opening a journal has come.
+/// How far the opening of a journal has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -94,7 +95,7 @@ pub struct Progress {
 
 type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
-/// How to open a journal. Every setting has a default, so `Options::new().open(path)` is
+/// Settings for opening a journal. Every setting has a default, so `Options::new().open(path)` is
 /// [`Journal::open`](crate::Journal::open).
 ///
 /// ```
@@ -122,7 +123,7 @@ pub struct Options {
     pub(crate) buffer_size: usize,
     pub(crate) max_record_len: u64,
     pub(crate) preserve_limit: u64,
-    /// `None` for what the file system is served best by.
+    /// `None` for the default of the file system.
     pub(crate) preallocate: Option<u64>,
     pub(crate) on_progress: Option<OnProgress>,
     pub(crate) seam: Option<Arc<dyn crate::seam::Seam>>,
@@ -149,115 +150,114 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults, as each setting names them.
+    /// Returns the defaults, which each setting names.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether a file that does not exist is created. A symbolic link that leads to no file creates the file that it
-    /// names. Default: `true`.
+    /// Sets whether a file that does not exist is created. Through a symbolic link that leads to no file, the file that it
+    /// names is created. Default: `true`.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
     }
 
-    /// When records become durable. Default: [`SyncPolicy::Always`].
+    /// Sets when records become durable. Default: [`SyncPolicy::Always`].
     pub fn sync_policy(&mut self, policy: SyncPolicy) -> &mut Self {
         self.sync_policy = policy;
         self
     }
 
-    /// How records are found. Default: [`IndexMode::Full`].
+    /// Sets how records are found. Default: [`IndexMode::Full`].
     pub fn index(&mut self, mode: IndexMode) -> &mut Self {
         self.index = mode;
         self
     }
 
-    /// The format of a file that is new or empty; one that has records keeps the format it has.
+    /// Sets the format of a file that is new or empty. A file that has records keeps its format.
     /// Default: [`Format::Sealed`].
     pub fn new_file_format(&mut self, format: Format) -> &mut Self {
         self.new_file_format = format;
         self
     }
 
-    /// What to do with a journal that does not end cleanly. Default: [`Recovery::TornTail`].
+    /// Sets what opening does with a journal that does not end cleanly. Default: [`Recovery::TornTail`].
     pub fn recovery_policy(&mut self, policy: Recovery) -> &mut Self {
         self.recovery_policy = policy;
         self
     }
 
-    /// Keep everything that recovery cuts in a quarantine file, not only what holds whole records; but never the rest of a
-    /// truncation that a crash interrupted, which someone had asked to remove. The quarantine file lies beside the
-    /// journal's file, not beside a symbolic link to it. Default: `false`.
+    /// Sets whether everything that recovery cuts is kept in a quarantine file, not only a cut that holds whole records. The
+    /// rest of a truncation that a crash interrupted is never kept, since the program had asked to remove it. The quarantine
+    /// file lies beside the journal's file, not beside a symbolic link to it. Default: `false`.
     pub fn quarantine(&mut self, always: bool) -> &mut Self {
         self.quarantine = always;
         self
     }
 
-    /// Remove the file when the journal is closed or dropped, without syncing it first. Through a symbolic link, the file
-    /// is removed to which the link led when the journal was opened, and the link stays. A file that was moved meanwhile
-    /// stays, and so does another one in its place. Default: `false`.
+    /// Sets whether the file is removed when the journal is closed or dropped; it is not synced then. Through a symbolic link,
+    /// the file to which the link led when the journal was opened is removed, and the link stays. A file that was moved
+    /// meanwhile stays, and so does another file in its place. Default: `false`.
     pub fn delete_on_close(&mut self, delete: bool) -> &mut Self {
         self.delete_on_close = delete;
         self
     }
 
-    /// Size of the staging buffer in bytes; at least 4096 are used. Without memory for it, opening fails with
-    /// [`Error::Io`](crate::Error::Io). Default: 256 KiB.
+    /// Sets the size of the staging buffer in bytes; a smaller one than 4096 is taken as 4096. Without memory for it, opening
+    /// fails with [`Error::Io`](crate::Error::Io). Default: 256 KiB.
     pub fn buffer_size(&mut self, bytes: usize) -> &mut Self {
         self.buffer_size = bytes;
         self
     }
 
-    /// The longest payload that an append accepts, in bytes. It binds appends only: longer records that are
-    /// already in the file are read. Default: no limit.
+    /// Sets the length of the longest payload that an append accepts, in bytes. It limits appends only: longer records that
+    /// are already in the file are read. Default: no limit.
     pub fn max_record_len(&mut self, bytes: u64) -> &mut Self {
         self.max_record_len = bytes;
         self
     }
 
-    /// How many bytes beyond a cut a truncation copies for readers that still hold them, before it refuses with
-    /// [`Error::ReadersActive`](crate::Error::ReadersActive). Default: 256 MiB. With 0 nothing is copied, and every
-    /// truncation that would have to is refused.
+    /// Sets how many bytes a truncation may copy for readers that still hold what it removes, in bytes. A truncation that has
+    /// to copy more fails with [`Error::ReadersActive`](crate::Error::ReadersActive). With 0 every truncation that would
+    /// have to copy anything fails. Default: 256 MiB.
     ///
-    /// The copies are memory of this process, one for each view that is held, until the readers that hold it let go.
-    /// What earlier truncations copied does not count. Where the system has no room for a copy the truncation is
-    /// refused as well, with one exception: in a memory cgroup, as a container has it, Linux refuses nothing. A copy that
-    /// goes beyond `memory.max` calls the OOM killer, which ends this process or another of the cgroup. There, set a
-    /// limit that fits into what the cgroup leaves free.
+    /// The copies are memory of this process, one for each view that is held, until its readers release it. Copies of earlier
+    /// truncations do not count. A truncation also fails if the system has no room for a copy, with one exception: in a
+    /// memory cgroup, as a container has it, Linux refuses no memory. A copy that exceeds `memory.max` calls the OOM killer,
+    /// which ends this process or another one of the cgroup. There, set a limit that fits into what the cgroup leaves free.
     ///
-    /// The copy is made before the append lock is taken. Appends wait only while what was committed meanwhile is copied, and
-    /// while the copy takes the place of the pages that the readers hold.
+    /// The copy is made before the append lock is taken. Appends wait only while records that were committed meanwhile are
+    /// copied, and while the copy takes the place of the pages that the readers hold.
     pub fn preserve_limit(&mut self, bytes: u64) -> &mut Self {
         self.preserve_limit = bytes;
         self
     }
 
-    /// The largest step in which a sealed journal writes zeros behind its records, in bytes; 0 for none.
+    /// Sets the largest step in which a sealed journal extends its file with zeros ahead of the records, in bytes; 0 for none.
     /// Default: 512 KiB, since more gained nothing; 0 on file systems that copy on write.
     ///
-    /// Under [`SyncPolicy::Always`] and [`SyncPolicy::Interval`] an open journal is followed by zeros in its file, which
-    /// the next records take the place of: syncing those costs less, since the file system has no new length and no new
-    /// blocks to journal. Steps begin at 64 KiB and grow with what comes between two syncs. Where that is more than
-    /// 64 KiB, or than the largest step, no zeros are written, for they would cost what they save; nor are any at the
-    /// first few syncs after opening, for those who append only a few records. Closing the journal takes the zeros off,
-    /// and so does opening it after a crash. A disk without room for them is no error.
+    /// Under [`SyncPolicy::Always`] and [`SyncPolicy::Interval`] the file is extended with zeros ahead of the records, which
+    /// later records overwrite, so that a sync need not update the file's size or allocation. Steps begin at 64 KiB and grow
+    /// with the bytes appended between two syncs. If those are more than 64 KiB, or more than the largest step, no zeros are
+    /// written, since they would cost what they save; nor are any at the first few syncs after opening, for programs that
+    /// append only a few records. Closing the journal removes the zeros, and so does opening it after a crash. A disk
+    /// without room for them is no error.
     ///
-    /// It gains where a file's blocks are overwritten in place: on ext4 and XFS 1.55 to 2.35 times as many durable appends
-    /// were measured with it. Where each write goes to a new block it costs space and gains nothing: on btrfs 0.97 to 1.00
-    /// times as many, and a journal of 20 MB in records of 4,000 bytes took 59 MB instead of 40. So there is none by default
-    /// where the system says that the file is on btrfs, ZFS, bcachefs, NILFS2 or UBIFS; what is set here is taken
-    /// everywhere. A file on btrfs that is excepted from copying (`chattr +C`) is not told from the others, nor is what lies
-    /// under an overlay: set it there.
+    /// Zeros help where a file's blocks are overwritten in place: on ext4 and XFS 1.55 to 2.35 times as many durable appends
+    /// were measured with them. Where each write goes to a new block they cost space and gain nothing: on btrfs 0.97 to 1.00
+    /// times as many appends, and a journal of 20 MB in records of 4,000 bytes took 59 MB instead of 40. So the default is 0
+    /// where the system says that the file is on btrfs, ZFS, bcachefs, NILFS2 or UBIFS; a value that is set here is used
+    /// everywhere. The default treats a file on btrfs that is excepted from copying (`chattr +C`) like the others, and
+    /// does not see what lies under an overlay: set a value there.
     ///
-    /// Other systems than Linux, and processes with a limit on the size of their files, never write zeros ahead.
+    /// On other systems than Linux, and in processes with a limit on the size of their files, no zeros are written.
     pub fn preallocate(&mut self, bytes: u64) -> &mut Self {
         self.preallocate = Some(bytes);
         self
     }
 
-    /// Called from time to time while a journal is opened; [`ControlFlow::Break`] ends the opening with
-    /// [`Error::Stopped`](crate::Error::Stopped) and leaves the file untouched. Default: none.
+    /// Sets a callback that is called from time to time while a journal is opened. If it returns [`ControlFlow::Break`],
+    /// opening fails with [`Error::Stopped`](crate::Error::Stopped) and leaves the file untouched. Default: none.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -1,6 +1,6 @@
-//! The only room that names a synchronisation primitive: std's, arc-swap's and crossbeam's. Every other file takes
-//! its atomics, locks and cells from this one. When the models are built, `tests/loom/sync.rs` takes its place with
-//! the same names and loom's primitives, so that what loom explores is the code that ships.
+//! The only file that names a synchronisation primitive: std's, arc-swap's and crossbeam's. Every other file takes its
+//! atomics, locks and cells from this one. In the models `tests/loom/sync.rs` takes its place, with the same names and
+//! loom's primitives, so that loom explores the code that ships.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, OnceLock, Weak};
@@ -34,7 +34,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// The condition variable that goes with [`Mutex`].
+/// The condition variable for [`Mutex`].
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(std::sync::Condvar);
 
@@ -60,7 +60,7 @@ impl Condvar {
     }
 }
 
-/// A number that no other living thread has, and never 0.
+/// Returns the number of this thread. No other living thread has the same, and it is never 0.
 #[inline]
 pub(crate) fn thread_number() -> usize {
     thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
@@ -70,7 +70,7 @@ pub(crate) fn thread_number() -> usize {
 /// Starts a thread.
 ///
 /// # Errors
-/// If the system has none.
+/// If the system cannot start one.
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(work)
 }

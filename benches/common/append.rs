@@ -1,7 +1,7 @@
 //! Appending without a sync: one by one, in batches, and with a write(2) for each.
 //!
-//! Each starts a new file every [`FILE_BYTES`], so that no run fills the disk. Making and removing files is not timed;
-//! handing over what is left in the buffer is.
+//! Each starts a new file every [`FILE_BYTES`], so that no run fills the disk. Creating and removing files is not timed;
+//! writing the rest of the buffer is.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -14,10 +14,10 @@ use wally::{Journal, SyncPolicy};
 use super::folder::Folder;
 use super::{BATCH, BUFFER, header, payload};
 
-/// What is written before a new file is started.
+/// The bytes written before a new file is started.
 const FILE_BYTES: u64 = 32 << 20;
 
-/// The least code that appends: encodes into a buffer, hands it to the file when it is full.
+/// The least code that appends: encodes into a buffer and writes it to the file when it is full.
 struct Floor {
     file: File,
     buffer: Vec<u8>,
@@ -46,8 +46,7 @@ impl Floor {
         self.buffer.clear();
     }
 
-    /// A batch that fits goes into the buffer; one that does not goes out as it is, headers and payloads in one
-    /// system call.
+    /// Appends a batch: into the buffer if it fits, else to the file, headers and payloads in one system call.
     fn append_batch(&mut self, payloads: &[Vec<u8>; BATCH]) {
         let bytes: usize = payloads.iter().map(|payload| 16 + payload.len()).sum();
         if bytes <= BUFFER {
@@ -112,7 +111,7 @@ pub fn floor(folder: &Folder, len: usize) -> impl FnMut(u64) -> Duration + '_ {
     }
 }
 
-/// Appends without a buffer, as a log does that hands each record to the system by itself.
+/// Appends without a buffer, as a log does that writes each record by itself.
 pub fn write_each(folder: &Folder, len: usize) -> impl FnMut(u64) -> Duration + '_ {
     let payload = payload(len, 1);
     move |rounds| {

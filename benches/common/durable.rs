@@ -12,8 +12,9 @@ use super::folder::Folder;
 use super::threads::spread;
 use super::{header, payload};
 
-/// Leader and followers in their simplest form: who finds nobody syncing writes and syncs all that is staged, the
-/// others wait for it. Not a bound: it wakes everybody each time and lets its file grow with each write.
+/// Leader and followers in their simplest form: a thread that finds no other one syncing writes and syncs all that is
+/// staged, and the other threads wait for it. Not a bound: it wakes all threads each time and grows its file with each
+/// write.
 struct Group {
     file: File,
     state: Mutex<State>,
@@ -23,7 +24,7 @@ struct Group {
 #[derive(Default)]
 struct State {
     buffer: Vec<u8>,
-    /// The buffer before, which is used again.
+    /// The previous buffer, which is reused.
     spare: Vec<u8>,
     /// Where the next record begins in the file.
     end: u64,
@@ -60,7 +61,7 @@ impl Group {
             state.durable = to;
             state.leading = false;
             self.turn.notify_all();
-            // With the lock held, so that it ends the others, too.
+            // With the lock held, so that a panic ends the other threads, too.
             synced.expect("room on the disk");
         }
     }
@@ -80,7 +81,7 @@ pub fn wally(folder: &Folder, len: usize, threads: usize) -> impl FnMut(u64) -> 
     move |rounds| counted(rounds).0
 }
 
-/// Tells the records that a sync covered, on average, too.
+/// Returns also the mean number of records that a sync covered.
 pub fn wally_counted(folder: &Folder, len: usize, threads: usize) -> impl FnMut(u64) -> (Duration, f64) + '_ {
     let payload = payload(len, 1);
     move |rounds| {

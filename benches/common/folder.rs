@@ -8,7 +8,7 @@ use wally::{Journal, Options, SyncPolicy};
 
 use super::BUFFER;
 
-/// A folder under `WALLY_BENCH_DIR`, else under `TMPDIR`, that is removed at the end; and names in it.
+/// A folder under `WALLY_BENCH_DIR`, else under `TMPDIR`, that is removed at the end, and names in it.
 pub struct Folder {
     dir: tempfile::TempDir,
     next: Cell<u64>,
@@ -29,20 +29,20 @@ impl Folder {
         self.dir.path()
     }
 
-    /// A path where there is no file yet.
+    /// Returns a path where there is no file yet.
     pub fn path(&self) -> PathBuf {
         self.next.set(self.next.get() + 1);
         self.dir.path().join(format!("{}.wally", self.next.get()))
     }
 
-    /// A journal that takes its file along when it is dropped.
+    /// Creates a journal whose file is removed when it is dropped.
     pub fn journal(&self, policy: SyncPolicy) -> Journal {
         let mut options = Options::new();
         options.sync_policy(policy).buffer_size(BUFFER).delete_on_close(true);
         options.open(self.path()).expect("a new journal")
     }
 
-    /// A file without a name, which goes when it is dropped.
+    /// Creates a file without a name, which is gone when it is dropped.
     pub fn file(&self) -> File {
         let path = self.path();
         let file =

@@ -1,11 +1,11 @@
-//! What a figure was measured on.
+//! The machine that a figure was measured on.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-/// Processor, system, file system of `dir` and date, as one line. What cannot be told is left out.
+/// Returns processor, system, file system of `dir` and date, as one line. What cannot be found out is left out.
 pub fn describe(dir: &Path) -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let parts = [
@@ -24,7 +24,7 @@ fn processor() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The type of the mount that `dir` is on: the longest that is a prefix of it.
+/// Returns the type of the mount that `dir` is on: of the mount points that are prefixes of it, the longest.
 fn file_system(dir: &Path) -> Option<String> {
     let dir = fs::canonicalize(dir).ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;

@@ -1,5 +1,5 @@
-//! What the benches share: the floors, and each piece of work as something that takes a number of rounds and tells
-//! how long they took. Criterion, the table and the contention set time the same code in this way.
+//! What the benches share: the floors, and each piece of work as a function from a number of rounds to the time that they
+//! took. Criterion, the table and the contention set time the same code in this way.
 //!
 //! A floor is the least code that does the same work on the same file system in the same run: the same bytes, encoded
 //! with the same checksums and handed to the same kind of file, or the same records found through a plain list of
@@ -23,8 +23,8 @@ pub const BUFFER: usize = 256 << 10;
 /// Records in a batch.
 pub const BATCH: usize = 64;
 
-/// Whether everything is to run once, small, only to see that it works: with `--test`, and when it is not
-/// `cargo bench` that runs it. Criterion goes by the same rule.
+/// Returns `true` if everything is to run once and small, only to see that it works: with `--test`, and when not
+/// `cargo bench` runs it. Criterion follows the same rule.
 pub fn quick() -> bool {
     let mut bench = false;
     let test = std::env::args().any(|argument| {
@@ -34,12 +34,12 @@ pub fn quick() -> bool {
     test || !bench
 }
 
-/// Bytes that are the same in every run.
+/// Returns bytes that are the same in every run.
 pub fn payload(len: usize, seed: u64) -> Vec<u8> {
     (0..len as u64).map(|at| noise(seed << 32 | at) as u8).collect()
 }
 
-/// SplitMix64's mixing of one number.
+/// Mixes one number as SplitMix64 does.
 pub fn noise(n: u64) -> u64 {
     let n = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let n = (n ^ n >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -47,13 +47,13 @@ pub fn noise(n: u64) -> u64 {
     n ^ n >> 31
 }
 
-/// What a bench does with a record that it read: both ends, so that it is really there.
+/// Reads both ends of a record, so that its memory is really read.
 #[inline]
 pub fn touch(record: &[u8]) -> u8 {
     record[0] ^ record[record.len() - 1]
 }
 
-/// A number a second, in words.
+/// Formats a rate per second.
 pub fn rate(figure: f64) -> String {
     match figure {
         small if small < 1e3 => format!("{small:.0} /s"),
@@ -63,7 +63,7 @@ pub fn rate(figure: f64) -> String {
     }
 }
 
-/// A sealed header, from the format's table.
+/// Returns a sealed header, written from the format's table.
 pub fn header(offset: u64, payload: &[u8], flags: u8) -> [u8; 16] {
     let crc = crc32fast::hash(payload);
     let seal = seal(offset, payload.len() as u64, crc, flags | 1);
@@ -74,7 +74,7 @@ pub fn header(offset: u64, payload: &[u8], flags: u8) -> [u8; 16] {
     header
 }
 
-/// The seal of a header that lies at `offset`. `low` is its lowest byte.
+/// Returns the seal of a header that lies at `offset`. `low` is its lowest byte.
 pub fn seal(offset: u64, len: u64, crc: u32, low: u8) -> u32 {
     let mut sealed = [0; 21];
     sealed[..8].copy_from_slice(&offset.to_le_bytes());

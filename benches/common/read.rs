@@ -1,4 +1,4 @@
-//! Reading back what was written: a round is a record, or a pass over all of them in a scan.
+//! Reading: a round is a record, or a pass over all records in a scan.
 #![allow(unsafe_code)] // A floor for reading needs a map of its own.
 
 use std::fs::File;
@@ -15,17 +15,17 @@ use super::{noise, payload, quick, touch};
 /// Bytes of a record that is read.
 pub const LEN: usize = 256;
 
-/// Reads that a thread does before it looks whether there are more to do.
+/// The number of reads that a thread does before it looks whether there are more to do.
 const BLOCK: u64 = 4096;
 
-/// How far a writer that runs beside readers lets its file grow, about, before the next piece has a new one.
+/// About how long a writer beside readers lets its file become, before the next piece gets a new one.
 const FILE_BYTES: u64 = 512 << 20;
 
 /// A journal to read, and its floor.
 pub struct ReadSet {
     pub journal: Journal,
     pub floor: ReadFloor,
-    /// An order of reading that is the same for all, far longer than what a processor learns by heart.
+    /// A random order of indexes that all sides share, far longer than what a branch predictor can learn.
     random: Vec<u64>,
 }
 
@@ -53,21 +53,21 @@ impl ReadSet {
         self.random.len() as u64
     }
 
-    /// Begins anew when a writer has made the journal long.
+    /// Creates a new journal if a writer has made this one long.
     pub fn renew(&mut self, folder: &Folder) {
         if self.journal.stats().committed_bytes > FILE_BYTES {
             *self = Self::new(folder);
         }
     }
 
-    /// The next index of the random order.
+    /// Returns the next index of the random order.
     #[inline]
     pub fn next(&self, at: &mut usize) -> u64 {
         *at = (*at + 1) & (self.random.len() - 1);
         self.random[*at]
     }
 
-    /// Random reads through a `Reader` on each of `threads`.
+    /// Reads random records through a `Reader` on each of `threads`.
     pub fn wally(&self, threads: usize, rounds: u64) -> Duration {
         spread(threads, rounds, BLOCK, |thread| {
             let mut reader = self.journal.reader();
@@ -93,7 +93,7 @@ impl ReadSet {
         })
     }
 
-    /// `work` while a writer appends as fast as it can; and how many records a second that was.
+    /// Runs `work` while a writer appends as fast as it can. Returns also the records a second that the writer appended.
     pub fn while_writing<T>(&self, work: impl FnOnce() -> T) -> (T, f64) {
         let record = payload(LEN, 0);
         let append = || {
@@ -131,8 +131,8 @@ impl ReadSet {
 impl ReadFloor {
     fn new(journal: &Journal) -> Self {
         let file = File::open(journal.path()).expect("the journal's file");
-        // SAFETY: what is read of this map is the records that were committed before it was made. They are never
-        // written to again: the journal only appends behind them, and its folder is this process's own.
+        // SAFETY: only records that were committed before the map was made are read through it. They are never
+        // written to again: the journal only appends after them, and its folder belongs to this process alone.
         let map = unsafe { Mmap::map(&file) }.expect("a map");
         let extent = |n| journal.data_range(n).expect("a record");
         let last = journal.committed_index();
@@ -151,7 +151,7 @@ impl ReadFloor {
         &self.map[offset + 16..offset + 16 + len as usize]
     }
 
-    /// Copies record `n`, and tells whether its checksum holds.
+    /// Copies record `n` into `into`. Returns `true` if its checksum holds.
     pub fn checked(&self, n: u64, into: &mut Vec<u8>) -> bool {
         let offset = self.offsets[n as usize - 1] as usize;
         let crc = u32::from_le_bytes(self.map[offset + 8..offset + 12].try_into().expect("four bytes"));
@@ -161,7 +161,7 @@ impl ReadFloor {
         crc32fast::hash(record) == crc
     }
 
-    /// The record at `offset`, which moves on to the next one, and from the last to the first.
+    /// Returns the record at `offset` and moves `offset` to the next one, from the last to the first.
     pub fn next(&self, offset: &mut usize) -> &[u8] {
         let record = self.at(*offset);
         *offset += 16 + record.len();

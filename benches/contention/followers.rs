@@ -1,5 +1,4 @@
-//! One appender and from 1 to 1000 followers that each read everything, under `OnDemand`: nobody flushes but those who
-//! wait.
+//! One appender and from 1 to 1000 followers that each read everything, under `OnDemand`: only waiting followers flush.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,7 @@ use crate::common::{payload, quick, rate};
 const FOLLOWERS: [usize; 4] = [1, 10, 100, 1000];
 const LEN: usize = 256;
 
-/// Memory is for what they read, not for what they could stack up.
+/// The stack of a follower's thread in bytes: small, so that the memory is there for the records that are read.
 const STACK: usize = 128 << 10;
 
 pub(crate) fn run(folder: &Folder) {
@@ -46,13 +45,13 @@ pub(crate) fn run(folder: &Folder) {
     }
 }
 
-/// Appends `records` as fast as it goes, and has each of `followers` read all of them: the seconds until all were
+/// Appends `records` as fast as possible while each of `followers` reads all of them. Returns the seconds until all were
 /// appended, and until all were delivered.
 fn stream(folder: &Folder, followers: usize, records: usize) -> (f64, f64) {
     let payload = payload(LEN, 1);
     let ready = Barrier::new(followers + 1);
     thread::scope(|scope| {
-        // In here, so that it ends when one of them panics, and with it all that wait for it.
+        // Created inside of the scope, so that a panic drops it, which ends the followers that wait for it.
         let journal = folder.journal(SyncPolicy::OnDemand);
         let threads: Vec<_> = (0..followers)
             .map(|_| {
@@ -75,14 +74,14 @@ fn stream(folder: &Folder, followers: usize, records: usize) -> (f64, f64) {
     })
 }
 
-/// Appends one of `records` after the other, each when all of `followers` have the one before: nanoseconds from each
-/// append to each delivery.
+/// Appends one of `records` after the other, each when all of `followers` have the one before. Returns the nanoseconds from
+/// each append to each delivery.
 fn one_by_one(folder: &Folder, followers: usize, records: usize) -> Vec<u64> {
     let (delivered, ready) = (AtomicUsize::new(0), Barrier::new(followers + 1));
     let (appender, epoch) = (thread::current(), Instant::now());
     let now = || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
     thread::scope(|scope| {
-        // In here, so that it ends when one of them panics, and with it all that wait for it.
+        // Created inside of the scope, so that a panic drops it, which ends the followers that wait for it.
         let journal = folder.journal(SyncPolicy::OnDemand);
         let threads: Vec<_> = (0..followers)
             .map(|_| {
@@ -108,7 +107,7 @@ fn one_by_one(folder: &Folder, followers: usize, records: usize) -> Vec<u64> {
             record[..8].copy_from_slice(&now().to_le_bytes());
             journal.append(&record).expect("an append");
             while delivered.load(Ordering::Acquire) < n * followers {
-                // The time is for a follower that panics and wakes nobody.
+                // With a limit, for a follower that panics and so does not wake this thread.
                 thread::park_timeout(Duration::from_secs(1));
                 let ended = threads.iter().any(|thread| thread.is_finished());
                 assert!(!ended || n == records, "a follower ended early");

@@ -1,13 +1,13 @@
-//! The heavy set: how reading, durable appending and following go on when there are many of each.
+//! The heavy set: how reading, durable appending and following perform with many threads or tasks.
 //!
 //! ```sh
 //! cargo bench --bench contention                     # two minutes
 //! cargo bench --bench contention -- --only readers   # or appenders, followers, tasks
-//! cargo bench --bench contention -- --test           # each once and small, to see that they work
+//! cargo bench --bench contention -- --test           # each once and small, to see that it works
 //! ```
 //!
-//! It is to be looked at when something that threads share was changed; `table` and `journal` are the sets to watch.
-//! Files lie where theirs do. On few cores, threads beyond them show what waiting and waking cost, not how it scales.
+//! Run it after a change to something that threads share; `table` and `journal` are the sets to watch. Files lie where
+//! theirs do. With more threads than cores the figures show what waiting and waking cost, not how the journal scales.
 
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--only" => only = Some(arguments.next().unwrap_or_default()),
-            // What cargo adds, and what `common::quick` looks for.
+            // Cargo adds the first; `common::quick` looks for both.
             "--bench" | "--test" => {}
             other => {
                 eprintln!("contention: {other}? There is --only and --test");
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let folder = Folder::new();
     println!("{}", machine::describe(folder.dir()));
     if quick() {
-        println!("each once and small: what follows are no figures to go by");
+        println!("each once and small: the figures mean nothing");
     }
     for (name, run) in PARTS {
         if wanted(name) {

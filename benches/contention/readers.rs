@@ -10,7 +10,7 @@ use crate::common::{quick, rate};
 
 const READERS: [usize; 5] = [1, 2, 4, 8, 64];
 
-/// How long a piece with one reader and one with a reader and the writer take together, about.
+/// About how long a piece with one reader and a piece with one reader and the writer take together.
 const PIECE: Duration = Duration::from_millis(300);
 
 pub(crate) fn run(folder: &Folder) {

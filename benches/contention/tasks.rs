@@ -1,6 +1,6 @@
-//! What the writer pays for tasks that wait: append + flush with none and with up to 10,000 of them, with wakers that
-//! only count. What counts is the time of the writer's own thread; beside it stands what passed meanwhile, which holds
-//! what other threads took if there was no processor for both.
+//! The cost of waiting tasks for the writer: append + flush with no tasks and with up to 10,000, with wakers that only
+//! count. The figure to watch is the processor time of the writer's thread; beside it stands the elapsed time, which
+//! includes other threads if there was no processor for both.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,7 +52,7 @@ impl Followed {
         Self { journal, tasks, woken: Arc::default() }
     }
 
-    /// All tasks wait.
+    /// Polls all tasks, so that all wait.
     fn poll(&mut self) {
         let waker = Waker::from(Arc::clone(&self.woken));
         for task in &mut self.tasks {
@@ -61,7 +61,7 @@ impl Followed {
         self.woken.0.store(0, Ordering::Relaxed);
     }
 
-    /// How long append + flush takes: nanoseconds of this thread, and such that passed.
+    /// Times append + flush. Returns nanoseconds of this thread's processor time, and elapsed ones.
     fn append(&self, payload: &[u8]) -> [f64; 2] {
         let (start, here) = (Instant::now(), of_this_thread());
         self.journal.append(payload).expect("an append");
@@ -74,7 +74,7 @@ impl Followed {
     }
 }
 
-/// The processor time of this thread in nanoseconds.
+/// Returns the processor time of this thread in nanoseconds.
 fn of_this_thread() -> i64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec * 1_000_000_000 + time.tv_nsec
@@ -92,7 +92,7 @@ pub(crate) fn run(folder: &Folder) {
         let (none, mut all) = (Followed::new(folder, 0), Followed::new(folder, tasks));
         let mut rounds_of = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
-            // Before both, so that both find the caches as this leaves them.
+            // Polled before both measurements, so that both find the caches in the same state.
             all.poll();
             rounds_of[0].push(none.append(&payload));
             all.poll();

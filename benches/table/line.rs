@@ -1,4 +1,4 @@
-//! A row that was measured.
+//! A measured row of the table.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ pub(crate) struct Line {
     unit: Unit,
     wally: f64,
     beside: f64,
-    /// Of the two figures of each round, wally's divided by the other.
+    /// The median over the rounds of wally's figure divided by the other.
     ratio: Median,
     target: Target,
 }
 
 impl Line {
-    /// Measures `row`: `times` pairs of pieces; the smallest ones there are if `quick`.
+    /// Measures `row` with `times` pairs of pieces, as small as possible if `quick`.
     pub(crate) fn measure(row: Row<'_>, times: usize, quick: bool) -> Self {
         let figures = match row.measure {
             Measure::Counted { wally, other } => vec![(wally, other)],
@@ -58,7 +58,7 @@ impl Line {
         }
     }
 
-    /// What is to be reached, and whether the median does.
+    /// Describes the target, and whether the median reaches it.
     pub(crate) fn target(&self) -> String {
         let reached = |reached| if reached { "yes" } else { "no" };
         match self.target {

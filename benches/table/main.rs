@@ -1,16 +1,16 @@
-//! What things cost beside the least code that does the same: every ratio out of one run, its two sides interleaved.
+//! The cost of each kind of work beside the least code that does the same. Both sides of a ratio are interleaved in one run.
 //!
 //! ```sh
-//! cargo bench --bench table                  # for people; three minutes
+//! cargo bench --bench table                  # as text; three minutes
 //! cargo bench --bench table -- --markdown    # the same as Markdown
 //! cargo bench --bench table -- --results     # and into benches/RESULTS.md, between its two marks
 //! cargo bench --bench table -- --rounds 31   # more rounds than 15; at least 9
 //! cargo bench --bench table -- --only read   # the rows with that word
-//! cargo bench --bench table -- --test        # each once and small, to see that they work
+//! cargo bench --bench table -- --test        # each once and small, to see that it works
 //! ```
 //!
 //! `common/mod.rs` says what a floor is. Files of up to 1 GiB lie in a temporary folder under `WALLY_BENCH_DIR`, else
-//! under `TMPDIR`, and are removed at the end. A machine that does something else meanwhile has wide ranges.
+//! under `TMPDIR`, and are removed at the end. On a machine that is busy with something else the ranges are wide.
 
 use std::process::ExitCode;
 
@@ -82,7 +82,7 @@ fn run() -> Result<(), String> {
     if lines.is_empty() {
         return Err("no row has that word".to_owned());
     }
-    // What was run once and small is no figure.
+    // Figures of runs that were small mean nothing.
     if quick {
         return Ok(());
     }
@@ -120,7 +120,7 @@ impl Arguments {
                         .filter(|&number| number >= FEWEST_ROUNDS)
                         .ok_or_else(|| format!("--rounds wants a number, {FEWEST_ROUNDS} or more"))?;
                 }
-                // What cargo adds, and what `quick` looks for.
+                // Cargo adds the first; `quick` looks for both.
                 "--bench" | "--test" => {}
                 other => {
                     return Err(format!("{other}? There is --markdown, --results, --rounds, --only, --test"));

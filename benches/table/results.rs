@@ -22,7 +22,7 @@ pub(crate) fn markdown(lines: &[Line], machine: &str, rounds: usize) -> String {
     text
 }
 
-/// `benches/RESULTS.md` around the place of the table.
+/// The text of `benches/RESULTS.md` before and after the table.
 pub(crate) struct Results {
     path: PathBuf,
     before: String,
@@ -30,7 +30,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Finds the place, so that a file without one is reported before anything is measured.
+    /// Finds the place of the table. Called first, so that a file without one is reported before anything is measured.
     pub(crate) fn open() -> Result<Self, String> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -1,4 +1,4 @@
-//! The rows: what is measured, beside what, and what is to be reached.
+//! The rows of the table: the work, what it stands beside, and the target.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::common::{BATCH, append, durable};
 pub(crate) struct Row<'a> {
     pub(crate) work: String,
     pub(crate) unit: Unit,
-    /// What wally is held against.
+    /// What wally is compared with.
     pub(crate) other: &'static str,
     pub(crate) measure: Measure<'a>,
     pub(crate) target: Target,
@@ -23,19 +23,19 @@ pub(crate) enum Measure<'a> {
     /// Two sides that run in turn. `each` is what a round counts for: 64 if it is a batch of 64 records. `piece` is
     /// about how long the two should take together each time.
     Timed { wally: Side<'a>, other: Side<'a>, each: u64, piece: Duration },
-    /// Figures that are what they are, however often one looks.
+    /// Figures that are the same in every round.
     Counted { wally: f64, other: f64 },
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Unit {
-    /// The less, the better.
+    /// Less is better.
     Nanoseconds,
-    /// The less, the better.
+    /// Less is better.
     Seconds,
-    /// The less, the better.
+    /// Less is better.
     Bytes,
-    /// The more, the better.
+    /// More is better.
     PerSecond,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Target {
     None,
 }
 
-/// Says what a row is made of; the files that it needs are made with it, and go with it.
+/// Calls the function that it gets with each of its rows. It creates the files that they need, and removes them.
 pub(crate) type Group = fn(&Folder, &mut dyn FnMut(Row<'_>));
 
 /// In the order of the table.
@@ -57,7 +57,7 @@ pub(crate) const GROUPS: [Group; 5] = [appends, durables, reads, reads_beside_a_
 
 const PIECE: Duration = Duration::from_millis(200);
 
-/// Syncs take their time, and not always the same.
+/// Longer than [`PIECE`], since syncs take long and vary.
 const SYNCING: Duration = Duration::from_millis(600);
 
 fn appends(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {

@@ -1,19 +1,24 @@
-//! Group commit: the one sync slot, and who waits for what.
+//! Group commit: threads that need records durable share syncs through the one sync slot.
 //!
-//! Whoever needs something durable first takes the slot and leads: it writes and syncs what is there. Those that
-//! come meanwhile wait, and find themselves covered or lead the next round. There is no I/O in here. Who is woken when
-//! is decided in `turns.rs`; what becomes of a waiter, only here.
+//! A thread that needs records durable and finds the slot free takes it and becomes the leader: it writes and syncs what is
+//! there. Threads that come meanwhile wait; a waiter then finds its record covered, or leads the next round.
 //!
-//! Lock order: slot, then append lock. The lock inside of [`Commit`] is a leaf: nothing is locked under it.
+//! * This file keeps the durable watermark, and alone decides the result of each waiter.
+//! * `rounds` decides which thread leads next and which threads are woken.
+//!
+//! There is no I/O in this folder: the caller of [`GroupCommit::wait`] passes what the leader does. Only the holder of the
+//! [`Slot`] may sync the file, shrink it or overwrite committed bytes, and only it moves the durable watermark.
+//!
+//! Lock order: slot, then append lock. The lock inside of [`GroupCommit`] is a leaf: no lock is taken under it.
 
-pub(crate) mod rounds;
+mod rounds;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::group_commit::rounds::{Lead, Round, Turns, Wake};
-use crate::notify::Watch;
+use crate::group_commit::rounds::{Leader, Round, Rounds, Wakeups};
+use crate::notify::Notifier;
 use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, yield_now};
 
 /// A point in the journal: the last record before it, and its offset in the file.
@@ -30,8 +35,8 @@ pub(crate) struct Target {
     pub(crate) index: u64,
     /// The generation that it was appended in.
     pub(crate) generation: u64,
-    /// The stage that the record was in when it was asked about. Nothing if it was committed by then: it can be cut, but
-    /// not dropped.
+    /// The stage that the record was in when the wait began; `None` if it was committed by then, so that it can be cut
+    /// but not dropped.
     pub(crate) stage: Option<u64>,
 }
 
@@ -41,17 +46,18 @@ pub(crate) struct Dropped {
     /// The stage that they were in. The next records go into another one, and so do those that follow a cut.
     pub(crate) stage: u64,
     pub(crate) kept: u64,
-    /// Callers that wait for one of them, each of which has to hear of it.
+    /// The number of callers that wait for one of them. Each of them has to get the error.
     pub(crate) waiting: u64,
     pub(crate) error: Error,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    turns: Turns,
+struct DurableState {
+    rounds: Rounds,
     generation: u64,
     durable: Watermark,
-    /// All that was appended before this generation was made durable and then cut or kept, or cut before it was written.
+    /// The generation that settled the earlier ones: everything appended before it was made durable and then cut or kept,
+    /// or was cut before it was written.
     settled: u64,
     dropped: VecDeque<Dropped>,
     failure: Option<Arc<Error>>,
@@ -61,139 +67,144 @@ struct State {
 
 /// The sync slot and the durable watermark.
 #[derive(Debug)]
-pub(crate) struct Commit {
-    state: Mutex<State>,
-    gates: [Condvar; 2],
-    takers: Condvar,
-    /// The durable watermark again, for those who hold other locks or none.
+pub(crate) struct GroupCommit {
+    state: Mutex<DurableState>,
+    queues: [Condvar; 2],
+    slot_waiters: Condvar,
+    /// The durable watermark again, for threads that do not take this lock.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
-    /// Knows which thread has the slot, so that it wakes nobody before that is free.
-    watch: Option<Arc<Watch>>,
+    /// It is told which thread holds the slot, so that it wakes no waiter before the slot is free.
+    notifier: Option<Arc<Notifier>>,
 }
 
-/// The slot, held: only its holder syncs, or shrinks or rewrites the file.
+/// The sync slot, held. Only its holder syncs, shrinks or rewrites the file. A drop gives it up.
 pub(crate) struct Slot<'a> {
-    commit: &'a Commit,
+    group_commit: &'a GroupCommit,
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        if let Some(watch) = &self.commit.watch {
-            watch.slot_given_up();
+        if let Some(notifier) = &self.group_commit.notifier {
+            notifier.slot_given_up();
         }
-        let wake = self.commit.state.lock().turns.release();
-        self.commit.wake(wake);
-        if let Some(watch) = &self.commit.watch {
-            watch.slot_is_free();
+        let wake = self.group_commit.state.lock().rounds.release();
+        self.group_commit.wake(wake);
+        if let Some(notifier) = &self.group_commit.notifier {
+            notifier.slot_is_free();
         }
     }
 }
 
-/// What a waiter finds when it looks.
-enum Turn<'a> {
+/// What a waiter does next.
+enum Step<'a> {
     Done(Result<()>),
-    Lead(Slot<'a>, Lead),
+    Lead(Slot<'a>, Leader),
 }
 
-impl Commit {
+impl GroupCommit {
     pub(crate) fn new(durable: Watermark) -> Self {
         Self {
-            state: Mutex::new(State { durable, ..State::default() }),
-            gates: [Condvar::new(), Condvar::new()],
-            takers: Condvar::new(),
+            state: Mutex::new(DurableState { durable, ..DurableState::default() }),
+            queues: [Condvar::new(), Condvar::new()],
+            slot_waiters: Condvar::new(),
             durable_index: AtomicU64::new(durable.index),
             durable_bytes: AtomicU64::new(durable.bytes),
-            watch: None,
+            notifier: None,
         }
     }
 
-    /// Tells `watch` which thread has the slot.
-    pub(crate) fn watched_by(mut self, watch: &Arc<Watch>) -> Self {
-        self.watch = Some(Arc::clone(watch));
+    /// Tells `notifier` from now on which thread holds the slot.
+    pub(crate) fn with_notifier(mut self, notifier: &Arc<Notifier>) -> Self {
+        self.notifier = Some(Arc::clone(notifier));
         self
     }
 
-    /// The slot, which has just been taken.
+    /// Returns the slot, which this thread has just taken.
     fn slot(&self) -> Slot<'_> {
-        if let Some(watch) = &self.watch {
-            watch.slot_taken();
+        if let Some(notifier) = &self.notifier {
+            notifier.slot_taken();
         }
-        Slot { commit: self }
+        Slot { group_commit: self }
     }
 
-    /// The last durable record.
+    /// Returns the index of the last durable record.
     pub(crate) fn durable_index(&self) -> u64 {
         self.durable_index.load(Ordering::Acquire)
     }
 
-    /// Where the durable part of the file ends. It may lag behind a sync that has just completed.
+    /// Returns the file offset where the durable part ends. A sync that has just completed may not be counted yet.
     #[inline]
     pub(crate) fn durable_bytes(&self) -> u64 {
         self.durable_bytes.load(Ordering::Acquire)
     }
 
+    /// Returns the durable watermark.
     pub(crate) fn durable(&self) -> Watermark {
         self.state.lock().durable
     }
 
-    /// The generation that the durable watermark is of.
+    /// Returns the generation that the durable watermark belongs to.
     pub(crate) fn generation(&self) -> u64 {
         self.state.lock().generation
     }
 
-    /// Completed syncs, and the records that they made durable.
+    /// Returns the number of completed syncs, and of the records that they made durable.
     pub(crate) fn syncs(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.syncs, state.synced_records)
     }
 
-    /// Waiters that sleep until they have a verdict or may lead, and threads that sleep until they can take the slot.
+    /// Returns the number of waiters that sleep until they have a result or may lead, and of threads that sleep until they
+    /// can take the slot.
     #[cfg(test)]
     pub(crate) fn asleep(&self) -> (u64, u64) {
-        self.state.lock().turns.asleep()
+        self.state.lock().rounds.asleep()
     }
 
     /// Waits for the slot and takes it.
-    pub(crate) fn take(&self) -> Slot<'_> {
+    pub(crate) fn take_slot(&self) -> Slot<'_> {
         let mut state = self.state.lock();
-        while !state.turns.take() {
-            state.turns.taker_sleeps();
-            state = self.takers.wait(state);
-            state.turns.taker_wakes();
+        while !state.rounds.take() {
+            state.rounds.slot_waiter_sleeps();
+            state = self.slot_waiters.wait(state);
+            state.rounds.slot_waiter_wakes();
         }
         self.slot()
     }
 
-    fn wake(&self, Wake { taker, covered, all, leader }: Wake) {
-        if taker {
-            self.takers.notify_one();
+    fn wake(&self, Wakeups { slot_waiter, covered, all, leader }: Wakeups) {
+        if slot_waiter {
+            self.slot_waiters.notify_one();
         }
-        for gate in [covered, all].into_iter().flatten() {
-            gate.of(&self.gates).notify_all();
+        for queue in [covered, all].into_iter().flatten() {
+            queue.of(&self.queues).notify_all();
         }
-        // Last, so that those who were covered get the processor first, and come back in time.
-        if let Some(gate) = leader {
-            gate.of(&self.gates).notify_one();
+        // Last, so that the covered waiters get the processor first, and come back in time.
+        if let Some(queue) = leader {
+            queue.of(&self.queues).notify_one();
         }
     }
 
-    /// Waits until `target` is durable. `lead` is called, with the slot, as long as it is this thread's turn to make
-    /// things durable; it writes and syncs everything there is.
+    /// Waits until `target` is durable. Whenever this thread is the leader it calls `lead` with the slot, which writes and
+    /// syncs everything that is staged.
+    ///
+    /// # Errors
+    /// What `lead` failed with, the error of a dropped record, or `Poisoned`.
     pub(crate) fn wait(&self, target: Target, mut lead: impl FnMut(&Slot<'_>) -> Result<()>) -> Result<()> {
         loop {
-            match self.turn(target) {
-                Turn::Done(result) => return result,
-                Turn::Lead(slot, Lead { yields }) => {
+            match self.next_step(target) {
+                Step::Done(result) => return result,
+                Step::Lead(slot, Leader { yields }) => {
                     if yields {
-                        // Once, and not until they are there: another program may want the processor, too.
+                        // Once, and not until the missing waiters are there: another program may want the processor, too.
                         yield_now();
                     }
                     let led = lead(&slot);
-                    let verdict = self.state.lock().verdict(target);
+                    let result = self.state.lock().result(target);
                     drop(slot);
-                    match (verdict, led) {
-                        (Some(verdict), _) => return verdict,
+                    match (result, led) {
+                        (Some(result), _) => return result,
                         (None, Err(error)) => return Err(error),
                         (None, Ok(())) => {}
                     }
@@ -202,38 +213,39 @@ impl Commit {
         }
     }
 
-    fn turn(&self, target: Target) -> Turn<'_> {
+    /// Sleeps until `target` has a result, or until this thread may lead.
+    fn next_step(&self, target: Target) -> Step<'_> {
         let mut state = self.state.lock();
         let (mut slept, mut called) = (false, false);
         loop {
-            if let Some(result) = state.verdict(target) {
-                let wake = if slept { state.turns.leaves() } else { Wake::default() };
+            if let Some(result) = state.result(target) {
+                let wake = if slept { state.rounds.leave() } else { Wakeups::default() };
                 drop(state);
                 self.wake(wake);
-                return Turn::Done(result);
+                return Step::Done(result);
             }
-            if let Some(lead) = state.turns.lead(called) {
-                return Turn::Lead(self.slot(), lead);
+            if let Some(lead) = state.rounds.lead(called) {
+                return Step::Lead(self.slot(), lead);
             }
-            let gate = state.turns.sleeps(target.generation, target.index);
-            state = gate.of(&self.gates).wait(state);
-            called = state.turns.wakes(gate);
+            let queue = state.rounds.sleep(target.generation, target.index);
+            state = queue.of(&self.queues).wait(state);
+            called = state.rounds.awake(queue);
             slept = true;
         }
     }
 
-    /// A sync is about to begin that will cover all up to `to`, in `generation`: those who wait for no more sleep apart
-    /// from here on, and are woken together.
-    pub(crate) fn begin(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
-        self.state.lock().turns.begin(Round { generation, last: to.index });
+    /// Begins a sync that will cover all records up to `to`, in `generation`. Waiters that it covers sleep apart from the
+    /// others from here on, and are woken together.
+    pub(crate) fn round_begins(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
+        self.state.lock().rounds.round_begins(Round { generation, last: to.index });
     }
 
-    /// A sync has taken so long, which tells whether it pays to gather many waiters for the next.
-    pub(crate) fn took(&self, _: &Slot<'_>, time: Duration) {
-        self.state.lock().turns.took(time);
+    /// Notes how long a sync took, which decides whether gathering many waiters for the next one pays.
+    pub(crate) fn sync_took(&self, _: &Slot<'_>, time: Duration) {
+        self.state.lock().rounds.sync_took(time);
     }
 
-    /// A sync that began when the file was at `to`, in `generation`, has completed.
+    /// Raises the durable watermark to `to`: a sync that began when the file ended there, in `generation`, has completed.
     pub(crate) fn acknowledge(&self, _: &Slot<'_>, generation: u64, to: Watermark) {
         let mut state = self.state.lock();
         // The slot keeps cuts away from syncs, so the generations are the same; if they ever were not, the bytes
@@ -241,13 +253,13 @@ impl Commit {
         if state.generation == generation && to.bytes >= state.durable.bytes {
             state.syncs += 1;
             state.synced_records += to.index.saturating_sub(state.durable.index);
-            state.turns.acknowledged(Round { generation, last: to.index });
+            state.rounds.acknowledged(Round { generation, last: to.index });
             self.set(&mut state, to);
         }
     }
 
-    /// Readers are about to see a shorter journal, which ends at `end`: no more than that is called durable from here on.
-    /// What waits is told by the [cut](Self::cut), or when that is [taken back](Self::restore).
+    /// Lowers the durable watermark to `end`, because readers are about to see a shorter journal that ends there. Waiters get
+    /// their results from the [cut](Self::cut), or when that is [taken back](Self::restore).
     pub(crate) fn lower(&self, _: &Slot<'_>, end: Watermark) {
         let mut state = self.state.lock();
         if end.bytes < state.durable.bytes {
@@ -255,71 +267,71 @@ impl Commit {
         }
     }
 
-    /// A cut that was begun is taken back: the journal ends durably at `end` again, in another generation. What was staged
-    /// before still is, and still waits.
+    /// Takes back a cut that was begun: the journal ends durably at `end` again, in another generation. Records that were
+    /// staged before still are, and their waiters go on waiting.
     pub(crate) fn restore(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
         let mut state = self.state.lock();
         state.generation = generation;
-        state.turns.told();
+        state.rounds.results_given();
         self.set(&mut state, end);
     }
 
-    /// A cut made a new generation that ends, durably, at `end`. All that was appended before was durable first, or was
-    /// staged and removed with the rest.
+    /// Begins a new generation after a cut, which ends, durably, at `end`. All records that were appended before were made
+    /// durable first, or were staged and removed with the rest.
     pub(crate) fn cut(&self, _: &Slot<'_>, generation: u64, end: Watermark) {
         let mut state = self.state.lock();
         state.generation = generation;
         state.settled = generation;
-        state.turns.told();
+        state.rounds.results_given();
         self.set(&mut state, end);
     }
 
-    fn set(&self, state: &mut State, durable: Watermark) {
+    fn set(&self, state: &mut DurableState, durable: Watermark) {
         state.durable = durable;
         self.durable_index.store(durable.index, Ordering::Release);
         self.durable_bytes.store(durable.bytes, Ordering::Release);
     }
 
-    /// Records were dropped, and their appends have to hear of it.
+    /// Gives the error of dropped records to the callers that wait for them.
     pub(crate) fn dropped(&self, _: &Slot<'_>, dropped: Dropped) {
         if dropped.waiting > 0 {
             let mut state = self.state.lock();
             state.dropped.push_back(dropped);
-            state.turns.told();
+            state.rounds.results_given();
         }
     }
 
-    /// Nothing will be durable any more.
+    /// Gives `failure` to every waiter that is not covered: no record will become durable any more.
     pub(crate) fn fail(&self, _: &Slot<'_>, generation: u64, failure: Arc<Error>) {
         let mut state = self.state.lock();
         state.generation = generation;
         state.failure.get_or_insert(failure);
-        state.turns.told();
+        state.rounds.results_given();
     }
 }
 
 impl Dropped {
-    /// Whether the record that `target` waits for is one of those.
+    /// Returns `true` if the record that `target` waits for is one of these.
     fn holds(&self, target: Target) -> bool {
         target.stage == Some(self.stage) && target.index > self.kept
     }
 }
 
-impl State {
-    /// What became of `target`, if that is decided.
-    fn verdict(&mut self, target: Target) -> Option<Result<()>> {
-        // First, since the index of a dropped record goes to another one, which may be durable by now.
+impl DurableState {
+    /// Returns the result of the waiter for `target`, or `None` if it has to wait on.
+    fn result(&mut self, target: Target) -> Option<Result<()>> {
+        // Dropped records first, since the index of one goes to another record, which may be durable by now.
         if let Some(at) = self.dropped.iter().position(|dropped| dropped.holds(target))
             && let Some(dropped) = self.dropped.get_mut(at)
         {
-            let error = dropped.error.again();
+            let error = dropped.error.clone();
             dropped.waiting -= 1;
             if dropped.waiting == 0 {
                 self.dropped.remove(at);
             }
             return Some(Err(error));
         }
-        // Since the generation that is settled, no record below the durable point changed its index.
+        // Since the settled generation, no record up to the durable point has changed its index.
         if target.generation < self.settled || target.index <= self.durable.index {
             return Some(Ok(()));
         }
@@ -348,13 +360,13 @@ mod tests {
 
     #[test]
     fn what_is_durable_needs_no_leader() {
-        let commit = Commit::new(Watermark { index: 5, bytes: 100 });
+        let commit = GroupCommit::new(Watermark { index: 5, bytes: 100 });
         commit.wait(target(5), |_| unreachable!("nothing to lead")).unwrap();
     }
 
     #[test]
     fn a_leader_covers_itself() {
-        let commit = Commit::new(Watermark::default());
+        let commit = GroupCommit::new(Watermark::default());
         let mut led = 0;
         let lead = |slot: &Slot<'_>| {
             led += 1;
@@ -368,8 +380,8 @@ mod tests {
 
     #[test]
     fn a_sync_of_an_older_generation_acknowledges_nothing() {
-        let commit = Commit::new(Watermark::default());
-        let slot = commit.take();
+        let commit = GroupCommit::new(Watermark::default());
+        let slot = commit.take_slot();
         commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
         commit.acknowledge(&slot, 0, Watermark { index: 9, bytes: 900 });
         assert_eq!(commit.durable(), Watermark { index: 1, bytes: 20 });
@@ -377,21 +389,21 @@ mod tests {
 
     #[test]
     fn an_append_that_was_synced_and_then_cut_is_acknowledged() {
-        let commit = Commit::new(Watermark::default());
-        commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
+        let commit = GroupCommit::new(Watermark::default());
+        commit.cut(&commit.take_slot(), 1, Watermark { index: 1, bytes: 20 });
         commit.wait(target(7), |_| unreachable!("settled")).unwrap();
     }
 
     #[test]
-    fn a_dropped_stage_is_told_to_its_appends_and_to_nobody_else() {
-        let commit = Commit::new(Watermark { index: 1, bytes: 20 });
-        commit.dropped(&commit.take(), stage_dropped(1, 2));
+    fn a_dropped_stage_fails_its_appends_and_no_other() {
+        let commit = GroupCommit::new(Watermark { index: 1, bytes: 20 });
+        commit.dropped(&commit.take_slot(), stage_dropped(1, 2));
         for index in [2, 3] {
             let error = commit.wait(target(index), |_| unreachable!("dropped")).unwrap_err();
             assert!(matches!(error, Error::Io { op: "write", .. }), "{error}");
         }
-        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
-        commit.dropped(&commit.take(), stage_dropped(1, 1));
+        assert!(commit.state.lock().dropped.is_empty(), "every waiter has its error");
+        commit.dropped(&commit.take_slot(), stage_dropped(1, 1));
         let next = Target { stage: Some(1), ..target(2) };
         let lead = |slot: &Slot<'_>| {
             commit.acknowledge(slot, 0, Watermark { index: 2, bytes: 40 });
@@ -401,20 +413,20 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_append_is_told_even_if_its_index_is_durable_again_or_cut() {
-        let commit = Commit::new(Watermark { index: 1, bytes: 20 });
-        commit.dropped(&commit.take(), stage_dropped(1, 2));
-        commit.acknowledge(&commit.take(), 0, Watermark { index: 2, bytes: 40 });
+    fn a_dropped_append_fails_even_if_its_index_is_durable_again_or_cut() {
+        let commit = GroupCommit::new(Watermark { index: 1, bytes: 20 });
+        commit.dropped(&commit.take_slot(), stage_dropped(1, 2));
+        commit.acknowledge(&commit.take_slot(), 0, Watermark { index: 2, bytes: 40 });
         commit.wait(target(2), |_| unreachable!("dropped")).unwrap_err();
-        commit.cut(&commit.take(), 1, Watermark { index: 1, bytes: 20 });
+        commit.cut(&commit.take_slot(), 1, Watermark { index: 1, bytes: 20 });
         commit.wait(target(3), |_| unreachable!("dropped")).unwrap_err();
-        assert!(commit.state.lock().dropped.is_empty(), "everyone has heard");
+        assert!(commit.state.lock().dropped.is_empty(), "every waiter has its error");
     }
 
     #[test]
-    fn a_drop_in_a_new_generation_is_not_told_to_appends_of_the_old_one() {
-        let commit = Commit::new(Watermark::default());
-        let slot = commit.take();
+    fn a_drop_in_a_new_generation_does_not_fail_appends_of_the_old_one() {
+        let commit = GroupCommit::new(Watermark::default());
+        let slot = commit.take_slot();
         commit.cut(&slot, 1, Watermark { index: 1, bytes: 20 });
         commit.dropped(&slot, Dropped { stage: 1, ..stage_dropped(1, 1) });
         drop(slot);
@@ -425,8 +437,8 @@ mod tests {
 
     #[test]
     fn what_is_staged_while_a_cut_is_taken_back_waits_on() {
-        let commit = Commit::new(Watermark { index: 4, bytes: 80 });
-        let slot = commit.take();
+        let commit = GroupCommit::new(Watermark { index: 4, bytes: 80 });
+        let slot = commit.take_slot();
         commit.lower(&slot, Watermark { index: 1, bytes: 20 });
         assert_eq!((commit.durable_index(), commit.durable_bytes()), (1, 20));
         commit.restore(&slot, 2, Watermark { index: 4, bytes: 80 });
@@ -440,14 +452,14 @@ mod tests {
         };
         commit.wait(target(5), lead).unwrap();
         assert_eq!(led, 1);
-        commit.dropped(&commit.take(), stage_dropped(5, 1));
+        commit.dropped(&commit.take_slot(), stage_dropped(5, 1));
         commit.wait(target(6), |_| unreachable!("dropped")).unwrap_err();
     }
 
     #[test]
-    fn a_failure_reaches_those_who_are_not_covered() {
-        let commit = Commit::new(Watermark { index: 4, bytes: 20 });
-        commit.fail(&commit.take(), 0, Arc::new(failure()));
+    fn a_failure_reaches_waiters_that_are_not_covered() {
+        let commit = GroupCommit::new(Watermark { index: 4, bytes: 20 });
+        commit.fail(&commit.take_slot(), 0, Arc::new(failure()));
         commit.wait(target(4), |_| unreachable!("durable")).unwrap();
         let error = commit.wait(target(5), |_| unreachable!("failed")).unwrap_err();
         assert!(matches!(error, Error::Poisoned { .. }), "{error}");

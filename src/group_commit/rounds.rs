@@ -1,30 +1,31 @@
-//! Whose turn it is at the sync slot: who sleeps where, and whom a thread wakes as it lets the slot go. Plain counts, kept
-//! by [`Commit`](crate::group_commit::Commit) under its lock.
+//! Rounds of syncs: which thread leads the next one, which waiters the one in flight covers, and which threads are woken
+//! when the slot is given up. Plain counts without I/O, kept by [`GroupCommit`](super::GroupCommit) under its lock.
 //!
-//! Waiters sleep at one of two gates: at one those whom the round in flight covers, at the other those whom it does
-//! not. So the end of a round wakes all whom it covered in one call, and of the others only one, who leads the next.
+//! Waiters sleep in one of two queues: those that the round in flight covers in one, all others in the other. So the end of
+//! a round wakes all waiters that it covers with one call, and of the others only one, which leads the next round.
 //!
-//! Where syncs take long, fewer and larger ones win. A thread that was let go often comes back with the next record at
-//! once, so a round had better not begin before these are back. Nobody waits for them as such: those who were covered
-//! are woken first, and whoever comes back leads only when the last of them has left its gate.
+//! Where syncs take long, fewer and larger ones are faster. A thread whose record became durable often comes back with its
+//! next record at once, so a round should not begin before these threads are back. No thread waits for them as such: the
+//! covered waiters are woken first, and a thread that comes back leads only when the last of them has left its queue.
 //!
-//! Which gate a waiter sleeps at is a matter of speed. Nobody is lost at the wrong one: while the slot is free and someone
-//! sleeps at the next gate, one of those is called, or the last of those who leave will call one.
+//! The queue of a waiter only affects speed. A waiter in the wrong queue is not forgotten: while the slot is free and a
+//! waiter sleeps in the next queue, one of those is woken, or the last covered waiter that leaves will wake one.
 
 use std::time::Duration;
 
-/// Syncs that take less are over before a sleeping thread is awake; then it is best to let whoever comes first lead.
-const WORTH_GATHERING: Duration = Duration::from_micros(20);
+/// Syncs that take less than this are over before a sleeping thread is awake. After those, the first thread to come leads.
+const GATHERING_PAYS_FROM: Duration = Duration::from_micros(20);
 
-/// Where waiters sleep. Which of the two is for whom changes with every round.
+/// One of the two queues of sleeping waiters. The round in flight covers the waiters of one; the two swap roles with every
+/// round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Gate {
+pub(super) enum Queue {
     #[default]
     Even,
     Odd,
 }
 
-impl Gate {
+impl Queue {
     fn other(self) -> Self {
         match self {
             Self::Even => Self::Odd,
@@ -32,8 +33,8 @@ impl Gate {
         }
     }
 
-    /// What stands at this gate, of a pair.
-    pub(crate) fn of<T>(self, [even, odd]: &[T; 2]) -> &T {
+    /// Returns the element of a pair that belongs to this queue.
+    pub(super) fn of<T>(self, [even, odd]: &[T; 2]) -> &T {
         match self {
             Self::Even => even,
             Self::Odd => odd,
@@ -48,157 +49,163 @@ impl Gate {
     }
 }
 
-/// Whom to wake, in this order.
+/// The threads to wake, in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Wake {
-    /// One of those who wait for the slot itself.
-    pub(crate) taker: bool,
-    /// All at a gate.
-    pub(crate) covered: Option<Gate>,
-    /// All at a gate, or one that may lead.
-    pub(crate) all: Option<Gate>,
-    pub(crate) leader: Option<Gate>,
+pub(super) struct Wakeups {
+    /// One of the threads that wait for the slot itself.
+    pub(super) slot_waiter: bool,
+    /// All waiters of this queue: the round covered them.
+    pub(super) covered: Option<Queue>,
+    /// All waiters of this queue: they may have a result although no round covered them.
+    pub(super) all: Option<Queue>,
+    /// One waiter of this queue, which may lead.
+    pub(super) leader: Option<Queue>,
 }
 
-/// What a round covers: the records of one generation up to `last`.
+/// A round of syncing. It covers the records of one generation up to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Round {
-    pub(crate) generation: u64,
-    pub(crate) last: u64,
+pub(super) struct Round {
+    pub(super) generation: u64,
+    pub(super) last: u64,
 }
 
-/// A round that a thread may lead.
+/// A thread that may lead a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lead {
-    /// Half of those who were there last are missing, and may only want the processor.
-    pub(crate) yields: bool,
+pub(super) struct Leader {
+    /// The leader yields the processor once before it begins: at least half of the waiters of the last round are missing,
+    /// and may only need the processor to come back.
+    pub(super) yields: bool,
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub(super) struct Rounds {
     held: bool,
-    /// Threads that sleep until they can take the slot. Nobody leads as long as there are any.
-    takers: u64,
-    /// Waiters asleep, or woken and not yet awake, by gate.
+    /// Threads that sleep until they can take the slot. No waiter leads while there are any.
+    slot_waiters: u64,
+    /// Waiters that are asleep, or woken and not yet awake, by queue.
     asleep: [u64; 2],
-    /// The gate of those whom the round in flight does not cover.
-    next: Gate,
+    /// The queue of the waiters that the round in flight does not cover.
+    next: Queue,
     /// The round in flight.
     round: Option<Round>,
-    /// Waiters at both gates may have a verdict.
-    told: bool,
-    /// One at the next gate was woken to lead and is not yet awake.
-    called: bool,
-    /// The last sync was worth gathering for.
+    /// Waiters in both queues may have a result.
+    both_have_results: bool,
+    /// A waiter in the next queue was woken to lead and is not yet awake.
+    leader_woken: bool,
+    /// The last sync took long enough that gathering waiters for the next one pays.
     gathers: bool,
-    /// Waiters when the slot was let go last, its holder included.
-    seen: u64,
+    /// The number of waiters when the slot was last given up, its holder included.
+    waiters_before: u64,
 }
 
-impl Turns {
-    /// Takes the slot, if it is free.
-    pub(crate) fn take(&mut self) -> bool {
+impl Rounds {
+    /// Takes the slot. Returns `false` if another thread holds it.
+    pub(super) fn take(&mut self) -> bool {
         let free = !self.held;
         if free {
-            (self.held, self.called) = (true, false);
+            (self.held, self.leader_woken) = (true, false);
         }
         free
     }
 
-    /// A thread goes to sleep until the slot is free.
-    pub(crate) fn taker_sleeps(&mut self) {
-        self.takers += 1;
+    /// Counts a thread that goes to sleep until the slot is free.
+    pub(super) fn slot_waiter_sleeps(&mut self) {
+        self.slot_waiters += 1;
     }
 
-    pub(crate) fn taker_wakes(&mut self) {
-        self.takers -= 1;
+    /// Counts a thread that slept until the slot was free as awake.
+    pub(super) fn slot_waiter_wakes(&mut self) {
+        self.slot_waiters -= 1;
     }
 
-    /// Takes the slot to lead a round, if a waiter may. `woken` says that it slept at the next gate until now.
-    pub(crate) fn lead(&mut self, woken: bool) -> Option<Lead> {
-        let gathered = woken || !self.gathers || self.leaving() == 0;
-        if self.takers > 0 || !gathered || !self.take() {
+    /// Takes the slot for a waiter that leads a round, if a waiter may lead now. `woken`: the waiter has just been woken
+    /// in the next queue.
+    pub(super) fn lead(&mut self, woken: bool) -> Option<Leader> {
+        let gathered = woken || !self.gathers || self.not_yet_awake() == 0;
+        if self.slot_waiters > 0 || !gathered || !self.take() {
             return None;
         }
         let here = self.asleep.iter().sum::<u64>() + 1;
-        Some(Lead { yields: self.gathers && 2 * here <= self.seen })
+        Some(Leader { yields: self.gathers && 2 * here <= self.waiters_before })
     }
 
-    /// Waiters that sleep, and threads that wait for the slot itself.
+    /// Returns the number of waiters that sleep, and of threads that wait for the slot itself.
     #[cfg(test)]
-    pub(crate) fn asleep(&self) -> (u64, u64) {
-        (self.asleep.iter().sum(), self.takers)
+    pub(super) fn asleep(&self) -> (u64, u64) {
+        (self.asleep.iter().sum(), self.slot_waiters)
     }
 
-    /// A waiter for record `index` of `generation` goes to sleep; its gate.
-    pub(crate) fn sleeps(&mut self, generation: u64, index: u64) -> Gate {
+    /// Counts a waiter for record `index` of `generation` that goes to sleep, and returns its queue.
+    pub(super) fn sleep(&mut self, generation: u64, index: u64) -> Queue {
         let covered = self.round.is_some_and(|round| generation == round.generation && index <= round.last);
-        let gate = if covered { self.next.other() } else { self.next };
-        *gate.of_mut(&mut self.asleep) += 1;
-        gate
+        let queue = if covered { self.next.other() } else { self.next };
+        *queue.of_mut(&mut self.asleep) += 1;
+        queue
     }
 
-    /// A waiter that slept at `gate` is awake; whether it may lead even if others have yet to leave.
-    pub(crate) fn wakes(&mut self, gate: Gate) -> bool {
-        *gate.of_mut(&mut self.asleep) -= 1;
-        let next = gate == self.next;
+    /// Counts a waiter that slept in `queue` as awake. Returns `true` if it may lead even though others have yet to leave.
+    pub(super) fn awake(&mut self, queue: Queue) -> bool {
+        *queue.of_mut(&mut self.asleep) -= 1;
+        let next = queue == self.next;
         if next {
-            self.called = false;
+            self.leader_woken = false;
         }
         next
     }
 
-    /// A waiter that has slept leaves with its verdict; whom it has to wake.
-    pub(crate) fn leaves(&mut self) -> Wake {
+    /// A waiter that has slept leaves with its result. Returns the threads that it has to wake.
+    pub(super) fn leave(&mut self) -> Wakeups {
         let waits = *self.next.of(&self.asleep) > 0;
-        if self.held || self.called || self.takers > 0 || self.leaving() > 0 || !waits {
-            return Wake::default();
+        if self.held || self.leader_woken || self.slot_waiters > 0 || self.not_yet_awake() > 0 || !waits {
+            return Wakeups::default();
         }
-        self.called = true;
-        Wake { leader: Some(self.next), ..Wake::default() }
+        self.leader_woken = true;
+        Wakeups { leader: Some(self.next), ..Wakeups::default() }
     }
 
-    /// What `round` covers is about to be synced. All who sleep have appended before, so it covers them.
-    pub(crate) fn begin(&mut self, round: Round) {
-        // The second round of one holder: whom the first covered sleeps at what now is the next gate.
-        self.told |= self.round.is_some();
+    /// Begins `round`: the slot's holder is about to sync what it covers. All sleeping waiters have appended before, so the
+    /// round covers them.
+    pub(super) fn round_begins(&mut self, round: Round) {
+        // In the second round of one holder, the waiters that the first covered sleep in what now is the next queue.
+        self.both_have_results |= self.round.is_some();
         self.round = Some(round);
         self.next = self.next.other();
     }
 
-    /// What `round` covers is durable. Waiters are at the gates for that if it is the round in flight.
-    pub(crate) fn acknowledged(&mut self, round: Round) {
-        self.told |= self.round != Some(round);
+    /// Notes that what `round` covers is durable. Waiters are in the right queue for that only if it is the round in
+    /// flight.
+    pub(super) fn acknowledged(&mut self, round: Round) {
+        self.both_have_results |= self.round != Some(round);
     }
 
-    /// Verdicts were given, whatever the gate.
-    pub(crate) fn told(&mut self) {
-        self.told = true;
+    /// Notes that waiters of either queue may have a result.
+    pub(super) fn results_given(&mut self) {
+        self.both_have_results = true;
     }
 
-    /// A sync has taken so long.
-    pub(crate) fn took(&mut self, time: Duration) {
-        self.gathers = time >= WORTH_GATHERING;
+    /// Notes how long a sync took.
+    pub(super) fn sync_took(&mut self, time: Duration) {
+        self.gathers = time >= GATHERING_PAYS_FROM;
     }
 
-    /// Lets the slot go.
-    pub(crate) fn release(&mut self) -> Wake {
+    /// Gives the slot up. Returns the threads to wake.
+    pub(super) fn release(&mut self) -> Wakeups {
         self.held = false;
-        self.seen = self.asleep.iter().sum::<u64>() + 1;
-        let told = std::mem::take(&mut self.told);
-        let covers = self.round.take().is_some() || told;
-        let taker = self.takers > 0;
-        let behind = (*self.next.of(&self.asleep) > 0).then_some(self.next);
-        let all = behind.filter(|_| told);
-        let leader = behind.filter(|_| !told && !taker);
-        self.called = leader.is_some();
-        let covered = (covers && self.leaving() > 0).then_some(self.next.other());
-        Wake { taker, covered, all, leader }
+        self.waiters_before = self.asleep.iter().sum::<u64>() + 1;
+        let both = std::mem::take(&mut self.both_have_results);
+        let covers = self.round.take().is_some() || both;
+        let slot_waiter = self.slot_waiters > 0;
+        let next = (*self.next.of(&self.asleep) > 0).then_some(self.next);
+        let all = next.filter(|_| both);
+        let leader = next.filter(|_| !both && !slot_waiter);
+        self.leader_woken = leader.is_some();
+        let covered = (covers && self.not_yet_awake() > 0).then_some(self.next.other());
+        Wakeups { slot_waiter, covered, all, leader }
     }
 
-    /// While the slot is free: those who were woken with a verdict, and are not yet awake.
-    fn leaving(&self) -> u64 {
+    /// Returns, while the slot is free, the number of waiters that were woken with a result and are not yet awake.
+    fn not_yet_awake(&self) -> u64 {
         *self.next.other().of(&self.asleep)
     }
 }
@@ -213,122 +220,122 @@ mod tests {
         Round { generation: 0, last }
     }
 
-    /// Someone leads a round up to record `last`, `covered` others wait for it and `behind` for what comes after.
-    fn in_flight(last: u64, covered: usize, behind: usize) -> Turns {
-        let mut turns = Turns::default();
-        assert!(turns.lead(false).is_some());
-        turns.begin(round(last));
+    /// A thread leads a round up to record `last`. `covered` waiters wait for it and `later` ones for records after it.
+    fn in_flight(last: u64, covered: usize, later: usize) -> Rounds {
+        let mut rounds = Rounds::default();
+        assert!(rounds.lead(false).is_some());
+        rounds.round_begins(round(last));
         for _ in 0..covered {
-            turns.sleeps(0, last);
+            rounds.sleep(0, last);
         }
-        for _ in 0..behind {
-            turns.sleeps(0, last + 1);
+        for _ in 0..later {
+            rounds.sleep(0, last + 1);
         }
-        turns.took(SLOW);
-        turns
+        rounds.sync_took(SLOW);
+        rounds
     }
 
     #[test]
-    fn the_end_of_a_round_wakes_all_whom_it_covers_and_one_that_leads_the_next() {
-        let mut turns = in_flight(5, 3, 3);
-        turns.acknowledged(round(5));
-        let wake = turns.release();
+    fn the_end_of_a_round_wakes_all_that_it_covers_and_one_that_leads_the_next() {
+        let mut rounds = in_flight(5, 3, 3);
+        rounds.acknowledged(round(5));
+        let wake = rounds.release();
         let (Some(covered), Some(leader)) = (wake.covered, wake.leader) else { panic!("{wake:?}") };
         assert_eq!(covered, leader.other());
-        assert_eq!((wake.taker, wake.all), (false, None));
-        assert!(turns.wakes(leader), "it may lead even if those before it have not left");
-        assert!(turns.lead(true).is_some());
+        assert_eq!((wake.slot_waiter, wake.all), (false, None));
+        assert!(rounds.awake(leader), "it may lead even if those before it have not left");
+        assert!(rounds.lead(true).is_some());
     }
 
     #[test]
-    fn who_sleeps_when_a_round_begins_is_covered_by_it() {
-        let mut turns = Turns::default();
-        assert!(turns.lead(false).is_some());
-        let gate = turns.sleeps(0, 2);
-        turns.begin(round(2));
-        turns.acknowledged(round(2));
-        assert_eq!(turns.release(), Wake { covered: Some(gate), ..Wake::default() });
+    fn a_round_covers_the_waiters_that_sleep_when_it_begins() {
+        let mut rounds = Rounds::default();
+        assert!(rounds.lead(false).is_some());
+        let queue = rounds.sleep(0, 2);
+        rounds.round_begins(round(2));
+        rounds.acknowledged(round(2));
+        assert_eq!(rounds.release(), Wakeups { covered: Some(queue), ..Wakeups::default() });
     }
 
     #[test]
-    fn with_nobody_asleep_nobody_is_woken() {
-        let mut turns = in_flight(1, 0, 0);
-        turns.acknowledged(round(1));
-        assert_eq!(turns.release(), Wake::default());
+    fn with_no_waiter_asleep_none_is_woken() {
+        let mut rounds = in_flight(1, 0, 0);
+        rounds.acknowledged(round(1));
+        assert_eq!(rounds.release(), Wakeups::default());
     }
 
     #[test]
-    fn verdicts_that_no_round_announced_wake_everyone() {
-        let causes: [fn(&mut Turns); 3] = [
-            Turns::told,
-            |turns| turns.acknowledged(round(6)),
-            |turns| {
-                // Whom the first of two rounds covers is at the gate of those whom the second does not.
-                turns.acknowledged(round(5));
-                turns.begin(round(6));
+    fn results_that_no_round_announced_wake_all() {
+        let causes: [fn(&mut Rounds); 3] = [
+            Rounds::results_given,
+            |rounds| rounds.acknowledged(round(6)),
+            |rounds| {
+                // The waiters that the first of two rounds covers are in the queue of those that the second does not cover.
+                rounds.acknowledged(round(5));
+                rounds.round_begins(round(6));
             },
         ];
         for cause in causes {
-            let mut turns = in_flight(5, 2, 2);
-            cause(&mut turns);
-            let wake = turns.release();
+            let mut rounds = in_flight(5, 2, 2);
+            cause(&mut rounds);
+            let wake = rounds.release();
             assert!(wake.covered.is_some() && wake.all.is_some(), "{wake:?}");
         }
     }
 
     #[test]
-    fn where_syncs_take_long_the_last_that_leaves_calls_one_of_those_who_came_back() {
-        let mut turns = in_flight(5, 2, 0);
-        turns.acknowledged(round(5));
-        let covered = turns.release().covered.unwrap();
-        assert_eq!(turns.lead(false), None, "the holder itself is back first");
-        let next = turns.sleeps(0, 6);
-        turns.wakes(covered);
-        assert_eq!(turns.leaves(), Wake::default(), "another has yet to leave");
-        assert_eq!(turns.lead(false), None);
-        turns.sleeps(0, 7);
-        turns.wakes(covered);
-        assert_eq!(turns.leaves(), Wake { leader: Some(next), ..Wake::default() });
-        assert_eq!(turns.leaves(), Wake::default(), "one is called");
-        assert!(turns.lead(false).is_some(), "whoever is quicker than the one that was called");
-        assert!(turns.wakes(next));
-        assert_eq!(turns.lead(true), None);
+    fn where_syncs_take_long_the_last_waiter_that_leaves_wakes_one_that_came_back() {
+        let mut rounds = in_flight(5, 2, 0);
+        rounds.acknowledged(round(5));
+        let covered = rounds.release().covered.unwrap();
+        assert_eq!(rounds.lead(false), None, "the holder itself is back first");
+        let next = rounds.sleep(0, 6);
+        rounds.awake(covered);
+        assert_eq!(rounds.leave(), Wakeups::default(), "another has yet to leave");
+        assert_eq!(rounds.lead(false), None);
+        rounds.sleep(0, 7);
+        rounds.awake(covered);
+        assert_eq!(rounds.leave(), Wakeups { leader: Some(next), ..Wakeups::default() });
+        assert_eq!(rounds.leave(), Wakeups::default(), "one is woken");
+        assert!(rounds.lead(false).is_some(), "a thread that is quicker than the one that was woken");
+        assert!(rounds.awake(next));
+        assert_eq!(rounds.lead(true), None);
     }
 
     #[test]
-    fn where_syncs_are_quick_whoever_comes_first_leads() {
-        let mut turns = in_flight(5, 2, 0);
-        turns.took(Duration::from_micros(1));
-        turns.acknowledged(round(5));
-        turns.release();
-        assert_eq!(turns.lead(false), Some(Lead { yields: false }));
+    fn where_syncs_are_quick_the_first_to_come_leads() {
+        let mut rounds = in_flight(5, 2, 0);
+        rounds.sync_took(Duration::from_micros(1));
+        rounds.acknowledged(round(5));
+        rounds.release();
+        assert_eq!(rounds.lead(false), Some(Leader { yields: false }));
     }
 
     #[test]
-    fn nobody_leads_before_those_who_wait_for_the_slot_itself() {
-        let mut turns = in_flight(5, 0, 1);
-        assert!(!turns.take());
-        turns.taker_sleeps();
-        turns.acknowledged(round(5));
-        assert_eq!(turns.release(), Wake { taker: true, ..Wake::default() });
-        assert_eq!((turns.lead(false), turns.lead(true)), (None, None));
-        turns.taker_wakes();
-        assert!(turns.take());
-        let wake = turns.release();
+    fn no_waiter_leads_before_threads_that_wait_for_the_slot_itself() {
+        let mut rounds = in_flight(5, 0, 1);
+        assert!(!rounds.take());
+        rounds.slot_waiter_sleeps();
+        rounds.acknowledged(round(5));
+        assert_eq!(rounds.release(), Wakeups { slot_waiter: true, ..Wakeups::default() });
+        assert_eq!((rounds.lead(false), rounds.lead(true)), (None, None));
+        rounds.slot_waiter_wakes();
+        assert!(rounds.take());
+        let wake = rounds.release();
         assert!(wake.leader.is_some(), "{wake:?}");
     }
 
     #[test]
-    fn a_leader_yields_once_if_half_of_those_seen_last_are_missing() {
-        // Behind 0 the holder leads again; else one of those behind, while the holder is gone.
-        for (behind, yields) in [(0, false), (1, true), (2, false)] {
-            let mut turns = in_flight(5, 0, behind);
-            turns.acknowledged(round(5));
-            let leader = turns.release().leader;
-            if let Some(gate) = leader {
-                turns.wakes(gate);
+    fn a_leader_yields_once_if_half_of_the_last_waiters_are_missing() {
+        // With no later waiter the holder leads again; else a later waiter leads, while the holder is gone.
+        for (later, yields) in [(0, false), (1, true), (2, false)] {
+            let mut rounds = in_flight(5, 0, later);
+            rounds.acknowledged(round(5));
+            let leader = rounds.release().leader;
+            if let Some(queue) = leader {
+                rounds.awake(queue);
             }
-            assert_eq!(turns.lead(leader.is_some()), Some(Lead { yields }), "{behind}");
+            assert_eq!(rounds.lead(leader.is_some()), Some(Leader { yields }), "{later}");
         }
     }
 }

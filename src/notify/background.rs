@@ -1,9 +1,8 @@
-//! The background thread: one a journal, for what nobody should wait for. It begins at the first need and ends with the
-//! journal.
+//! The background thread of a journal. It starts when it is first needed and ends with the journal.
 //!
-//! What it is to do is a small set of flags under a lock; it sleeps until one is set, or until the next sync of
-//! [`SyncPolicy::Interval`](crate::SyncPolicy::Interval) is due. It does three things: it calls waiters that a wake for
-//! all has left, flushes for those that must not wait for a disk, and syncs at intervals.
+//! It does three things: it calls the waiters that a wake for all has left, flushes for callers that must not wait for a
+//! disk, and syncs at intervals. Requests are a small set of flags under a lock; the thread sleeps until one is set, or
+//! until the next sync of [`SyncPolicy::Interval`](crate::SyncPolicy::Interval) is due.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,12 +10,12 @@ use std::time::{Duration, Instant};
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, OnceLock, Weak, spawn, thread_number};
 use crate::write::Log;
 
-/// The shortest interval that is kept: below it a sync would follow the other.
+/// The shortest interval that is used. With a shorter one the thread would do nothing but sync.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// What the thread is to do.
+/// What the thread is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Work {
+pub(crate) struct Request {
     /// Call the waiters that are due.
     pub(crate) wakes: bool,
     /// Commit what is staged.
@@ -25,7 +24,7 @@ pub(crate) struct Work {
     pub(crate) sync: bool,
 }
 
-impl Work {
+impl Request {
     pub(crate) const WAKES: Self = Self { wakes: true, flush: false, sync: false };
     pub(crate) const FLUSH: Self = Self { wakes: false, flush: true, sync: false };
 
@@ -42,29 +41,30 @@ impl Work {
     }
 }
 
-/// What becomes of a [request](Background::request).
+/// What becomes of a [`Request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It will be done.
+    /// The thread will do it.
     Accepted,
     /// The journal is being closed.
     Stopped,
-    /// There is no thread to be had.
+    /// The thread could not be started.
     NoThread,
 }
 
+/// The background thread and the requests to it.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
-    /// What the thread works for. Weak, since it belongs to that.
+    /// The log that the thread works for. Weak, since the log owns this.
     log: OnceLock<Weak<Log>>,
-    state: Mutex<State>,
+    state: Mutex<BackgroundState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    work: Work,
-    /// How often to sync, if it does.
+struct BackgroundState {
+    requested: Request,
+    /// The interval between syncs, if the thread is to sync.
     every: Option<Duration>,
     last_sync: Option<Instant>,
     thread: Option<JoinHandle<()>>,
@@ -74,14 +74,14 @@ struct State {
 }
 
 impl Background {
-    /// Says what the thread works for. Without that it does not start.
+    /// Sets the log that the thread works for. Without one it does not start.
     pub(crate) fn belongs_to(&self, log: &Arc<Log>) {
         // Only the first counts, and there is only one.
         let _ = self.log.set(Arc::downgrade(log));
     }
 
-    /// Has `work` done, by a thread that is started if need be.
-    pub(crate) fn request(&self, work: Work) -> Answer {
+    /// Asks the thread for `request`, and starts it if there is none.
+    pub(crate) fn request(&self, request: Request) -> Answer {
         let mut state = self.state.lock();
         if state.stopped {
             return Answer::Stopped;
@@ -89,8 +89,8 @@ impl Background {
         if self.start(&mut state).is_err() {
             return Answer::NoThread;
         }
-        let sleeps = !state.work.is_any();
-        state.work = state.work.and(work);
+        let sleeps = !state.requested.is_any();
+        state.requested = state.requested.and(request);
         drop(state);
         if sleeps {
             self.changed.notify_one();
@@ -98,7 +98,7 @@ impl Background {
         Answer::Accepted
     }
 
-    /// Has everything synced at least `every` so often.
+    /// Makes the thread sync everything at least once in each `every`.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -108,7 +108,7 @@ impl Background {
         self.start(&mut state)
     }
 
-    fn start(&self, state: &mut State) -> io::Result<()> {
+    fn start(&self, state: &mut BackgroundState) -> io::Result<()> {
         if state.thread.is_some() {
             return Ok(());
         }
@@ -117,8 +117,8 @@ impl Background {
         Ok(())
     }
 
-    /// Nothing more is accepted. Returns when the thread has ended, unless it is the caller, as when a waker drops the
-    /// journal; what it has not done it leaves.
+    /// Ends the thread and refuses further requests. Returns when the thread has ended, unless it is the caller, as when a
+    /// waker drops the journal. Requests that it has not done yet stay undone.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
@@ -128,13 +128,13 @@ impl Background {
         if let Some(thread) = thread
             && number != thread_number()
         {
-            // It cannot have panicked, and there is nobody to tell if it had.
+            // The thread cannot have panicked, and there would be no caller to report that to.
             let _ = thread.join();
         }
     }
 
-    /// Waits until there is something to do; `None` if the thread is to end.
-    fn next(&self) -> Option<Work> {
+    /// Waits until there is a request. Returns `None` if the thread is to end.
+    fn next(&self) -> Option<Request> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
@@ -142,11 +142,11 @@ impl Background {
             }
             let left = state.sync_due_in();
             if left.is_some_and(|left| left.is_zero()) {
-                state.work.sync = true;
+                state.requested.sync = true;
                 state.last_sync = Some(Instant::now());
             }
-            if state.work.is_any() {
-                return Some(std::mem::take(&mut state.work));
+            if state.requested.is_any() {
+                return Some(std::mem::take(&mut state.requested));
             }
             state = match left {
                 None => self.changed.wait(state),
@@ -156,7 +156,8 @@ impl Background {
     }
 }
 
-impl State {
+impl BackgroundState {
+    /// Returns the time until the next sync is due, if the thread syncs.
     fn sync_due_in(&self) -> Option<Duration> {
         let (every, last) = (self.every?, self.last_sync?);
         Some(every.saturating_sub(last.elapsed()))
@@ -164,17 +165,17 @@ impl State {
 }
 
 fn run(log: &Log) {
-    let background = &log.watch.background;
+    let background = &log.notifier.background;
     background.state.lock().number = thread_number();
-    while let Some(work) = background.next() {
-        // Waiters for what is there already come first.
-        if work.wakes {
-            log.watch.wake_due();
+    while let Some(request) = background.next() {
+        // Waiters first: the change that woke them has already happened.
+        if request.wakes {
+            log.notifier.wake_due();
         }
-        if work.flush {
+        if request.flush {
             log.flush_for_others();
         }
-        if work.sync && !log.sync_for_others() {
+        if request.sync && !log.sync_for_others() {
             background.state.lock().every = None;
         }
     }

@@ -1,13 +1,14 @@
-//! What threads and tasks wait at: a list of waiters under a lock of its own, which is a leaf.
+//! [`Event`]: threads and tasks that wait for the same change, in a list under a lock of its own, which is a leaf.
 //!
-//! A wake takes waiters out of the list under that lock and calls them when it is free again, so a waker may do
-//! anything: drop its task, wait again, call the journal. A wake for all marks everybody that is registered at that
-//! moment, in one step, and calls a few of them. Those that are left are *due*: [`wake_due`](Event::wake_due) calls
-//! them, on the background thread, and each waiter that goes away woken calls a few more, so that neither a thread that
-//! is busy nor a waker that blocks keeps the others waiting.
+//! To *call* a waiter is to notify its thread or to call its waker. A wake takes waiters out of the list under the lock and
+//! calls them without it, so a waker may do anything: drop its task, wait again, call the journal.
 //!
-//! A wake for one goes to the waiter that registered first. If that one goes away without having used it, the next gets
-//! it, unless a wake for all came in between. Slots are used again, so nothing is allocated for a wait.
+//! A wake for all marks every registered waiter as woken, in one step, and calls a few of them. The others are *due*:
+//! [`wake_due`](Event::wake_due) calls them on the background thread, and each woken waiter that goes away calls a few more.
+//! So neither a busy thread nor a waker that blocks keeps the other waiters waiting.
+//!
+//! A wake for one goes to the waiter that registered first. If that waiter goes away without having used the wake, the next
+//! waiter gets it, unless a wake for all came in between. Registrations are reused, so a wait allocates nothing.
 
 use std::mem;
 #[cfg(feature = "async")]
@@ -18,23 +19,23 @@ use std::time::Instant;
 
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// Waiters that a wake for all calls at once.
+/// The number of waiters that a wake for all calls at once.
 const AT_ONCE: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// Waiters that one calls which goes away woken.
+/// The number of waiters that a woken waiter calls when it goes away.
 const HELPED: usize = 2;
 
-/// Threads that do so at the same time. A waker may poll, and what it polls may help: the bound is also that of the
-/// stack's depth.
+/// The number of threads that do so at the same time. A waker may poll, and the polled task may call others in turn, so
+/// this also bounds the depth of the stack.
 const HELPERS: usize = 8;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Event {
-    waiters: Mutex<Waiters>,
+    waiters: Mutex<WaiterList>,
 }
 
-/// How waiting at an [`Event`] ended.
+/// How a wait at an [`Event`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// There was no need to wait, or no longer.
@@ -44,27 +45,28 @@ pub(crate) enum Wait {
 }
 
 #[derive(Debug, Default)]
-struct Waiters {
-    slots: Vec<Slot>,
-    /// The first slot that nobody has. Free slots are linked by `next`.
+struct WaiterList {
+    registrations: Vec<Registration>,
+    /// The first free registration. Free ones are linked by `next`.
     free: Option<usize>,
-    /// Those that were not called yet, in the order in which they registered: those that are due are in front.
+    /// The first and last of the waiters that were not called yet, in the order in which they registered. Those that are due
+    /// come first.
     first: Option<usize>,
     last: Option<usize>,
-    /// The first that is not due.
-    fresh: Option<usize>,
-    /// Wakes for all so far.
+    /// The first waiter that is not due.
+    not_due: Option<usize>,
+    /// The number of wakes for all so far.
     round: u64,
     helpers: usize,
 }
 
 #[derive(Debug, Default)]
-struct Slot {
-    /// Wakes for all when this waiter registered.
+struct Registration {
+    /// The number of wakes for all when this waiter registered.
     round: u64,
     called: Called,
-    how: How,
-    /// What threads sleep at, kept for the next one.
+    sleeper: Sleeper,
+    /// The condition variable that the thread sleeps at, kept for the next waiter.
     parker: Option<Arc<Condvar>>,
     previous: Option<usize>,
     next: Option<usize>,
@@ -72,7 +74,7 @@ struct Slot {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Called {
-    /// It is still in the list.
+    /// The waiter is still in the list.
     #[default]
     No,
     /// By a wake for one.
@@ -81,20 +83,20 @@ enum Called {
     All,
 }
 
-/// How a waiter is called.
+/// The thread or task that a call reaches.
 #[derive(Debug, Default)]
-enum How {
-    /// It does not wait yet and looks first.
+enum Sleeper {
+    /// The waiter is awake and looks whether it has to wait.
     #[default]
-    NotAtAll,
+    Awake,
     Thread,
     #[cfg(feature = "async")]
     Task(Waker),
 }
 
-/// A waiter that was taken out of the list, to be called without the lock.
+/// The call of a waiter that was taken out of the list, to be made without the lock.
 enum Call {
-    Nobody,
+    None,
     Thread(Arc<Condvar>),
     #[cfg(feature = "async")]
     Task(Waker),
@@ -103,102 +105,107 @@ enum Call {
 impl Call {
     fn call(self) {
         match self {
-            Self::Nobody => {}
+            Self::None => {}
             Self::Thread(parker) => parker.notify_one(),
             #[cfg(feature = "async")]
-            // A waker that panics keeps nobody else from being woken, and does not end the thread.
+            // A waker that panics keeps no other waiter from being woken, and does not end the thread.
             Self::Task(waker) => drop(catch_unwind(AssertUnwindSafe(|| waker.wake()))),
         }
     }
 }
 
-impl Waiters {
+impl WaiterList {
+    /// Appends a waiter to the list and returns its key.
     fn register(&mut self) -> usize {
         let key = match self.free {
             Some(key) => {
-                self.free = self.slots[key].next;
+                self.free = self.registrations[key].next;
                 key
             }
             None => {
-                self.slots.push(Slot::default());
-                self.slots.len() - 1
+                self.registrations.push(Registration::default());
+                self.registrations.len() - 1
             }
         };
         let (round, last) = (self.round, self.last);
-        let slot = &mut self.slots[key];
-        (slot.round, slot.called, slot.previous, slot.next) = (round, Called::No, last, None);
+        let registration = &mut self.registrations[key];
+        (registration.round, registration.called, registration.previous, registration.next) =
+            (round, Called::No, last, None);
         match last {
-            Some(last) => self.slots[last].next = Some(key),
+            Some(last) => self.registrations[last].next = Some(key),
             None => self.first = Some(key),
         }
         self.last = Some(key);
-        self.fresh.get_or_insert(key);
+        self.not_due.get_or_insert(key);
         key
     }
 
+    /// Takes a waiter out of the list.
     fn unlink(&mut self, key: usize) {
-        let (previous, next) = (self.slots[key].previous.take(), self.slots[key].next.take());
+        let (previous, next) = (self.registrations[key].previous.take(), self.registrations[key].next.take());
         match previous {
-            Some(previous) => self.slots[previous].next = next,
+            Some(previous) => self.registrations[previous].next = next,
             None => self.first = next,
         }
         match next {
-            Some(next) => self.slots[next].previous = previous,
+            Some(next) => self.registrations[next].previous = previous,
             None => self.last = previous,
         }
-        if self.fresh == Some(key) {
-            self.fresh = next;
+        if self.not_due == Some(key) {
+            self.not_due = next;
         }
     }
 
     fn is_woken(&self, key: usize) -> bool {
-        let slot = &self.slots[key];
-        slot.called != Called::No || slot.round != self.round
+        let registration = &self.registrations[key];
+        registration.called != Called::No || registration.round != self.round
     }
 
+    /// Takes a waiter out of the list to be called.
     fn take(&mut self, key: usize, called: Called) -> Call {
         self.unlink(key);
-        let slot = &mut self.slots[key];
-        slot.called = called;
-        match mem::take(&mut slot.how) {
-            How::NotAtAll => Call::Nobody,
-            How::Thread => slot.parker.clone().map_or(Call::Nobody, Call::Thread),
+        let registration = &mut self.registrations[key];
+        registration.called = called;
+        match mem::take(&mut registration.sleeper) {
+            Sleeper::Awake => Call::None,
+            Sleeper::Thread => registration.parker.clone().map_or(Call::None, Call::Thread),
             #[cfg(feature = "async")]
-            How::Task(waker) => Call::Task(waker),
+            Sleeper::Task(waker) => Call::Task(waker),
         }
     }
 
+    /// Takes out the first waiter that was not woken yet.
     fn take_one(&mut self) -> Option<Call> {
-        let key = self.fresh?;
+        let key = self.not_due?;
         Some(self.take(key, Called::One))
     }
 
-    /// Takes out a waiter that registered before wake for all number `round`.
+    /// Takes out a waiter that is due: it registered before the wake for all with number `round`.
     fn take_due(&mut self, round: u64) -> Option<Call> {
-        let key = self.first.filter(|&key| self.slots[key].round < round)?;
+        let key = self.first.filter(|&key| self.registrations[key].round < round)?;
         Some(self.take(key, Called::All))
     }
 
-    /// The waiter goes away, `used` tells whether with a wake that was its own. The wake that it leaves to the next is
-    /// to be called without the lock, and what it was called by let go.
-    fn leave(&mut self, key: usize, used: bool) -> (How, Call) {
-        if self.slots[key].called == Called::No {
+    /// Removes a waiter that goes away. `used`: it was woken and used the wake. Returns what is to be dropped and, for the
+    /// waiter that gets an unused wake, the call; both without the lock.
+    fn leave(&mut self, key: usize, used: bool) -> (Sleeper, Call) {
+        if self.registrations[key].called == Called::No {
             self.unlink(key);
         }
         let (round, free) = (self.round, self.free);
-        let slot = &mut self.slots[key];
-        let how = mem::take(&mut slot.how);
-        slot.next = free;
+        let registration = &mut self.registrations[key];
+        let sleeper = mem::take(&mut registration.sleeper);
+        registration.next = free;
         self.free = Some(key);
-        // A wake for all has reached the next as well.
-        let passes_on = slot.called == Called::One && slot.round == round && !used;
+        // After a wake for all, the next waiter is woken as well.
+        let passes_on = registration.called == Called::One && registration.round == round && !used;
         let next = if passes_on { self.take_one() } else { None };
-        (how, next.unwrap_or(Call::Nobody))
+        (sleeper, next.unwrap_or(Call::None))
     }
 }
 
 impl Event {
-    /// Wakes the waiter that registered first of those that were not woken yet.
+    /// Wakes one waiter: the first to register of those that were not woken yet.
     pub(crate) fn wake_one(&self) {
         let call = self.waiters.lock().take_one();
         if let Some(call) = call {
@@ -209,9 +216,9 @@ impl Event {
     /// Wakes all waiters, and calls a few of them. Returns `true` if others are left for [`wake_due`](Self::wake_due).
     #[must_use]
     pub(crate) fn wake_all(&self) -> bool {
-        let mut calls = [const { Call::Nobody }; AT_ONCE];
+        let mut calls = [const { Call::None }; AT_ONCE];
         let mut waiters = self.waiters.lock();
-        waiters.fresh = None;
+        waiters.not_due = None;
         waiters.round += 1;
         let round = waiters.round;
         for call in &mut calls {
@@ -226,8 +233,8 @@ impl Event {
         left
     }
 
-    /// Calls those that were left by the wakes for all so far, each by itself: a waker that blocks has nobody else with
-    /// it.
+    /// Calls the waiters that the wakes for all so far have left, one after the other. Each is taken out of the list just
+    /// before its call, so that other threads can call the rest while a waker blocks.
     pub(crate) fn wake_due(&self) {
         let mut waiters = self.waiters.lock();
         let round = waiters.round;
@@ -242,8 +249,10 @@ impl Event {
     fn help(&self) {
         let mut waiters = self.waiters.lock();
         let round = waiters.round;
-        let mut calls = [const { Call::Nobody }; HELPED];
-        if waiters.helpers >= HELPERS || waiters.first.is_none_or(|key| waiters.slots[key].round == round) {
+        let mut calls = [const { Call::None }; HELPED];
+        if waiters.helpers >= HELPERS
+            || waiters.first.is_none_or(|key| waiters.registrations[key].round == round)
+        {
             return;
         }
         for call in &mut calls {
@@ -258,18 +267,18 @@ impl Event {
         self.waiters.lock().helpers -= 1;
     }
 
-    /// Registers: whatever wakes from here on wakes this one, too.
+    /// Registers a waiter. Every wake from here on can reach it.
     pub(crate) fn listen(&self) -> Listener<'_> {
-        Listener { event: self, key: self.waiters.lock().register(), ends: Ends::Unused }
+        Listener { event: self, key: self.waiters.lock().register(), woken: false }
     }
 
-    /// Registers, then asks `still`, and if that returns `true` waits to be woken, until `deadline` at most.
+    /// Registers, then calls `still`. If that returns `true`, waits to be woken, until `deadline` at most.
     pub(crate) fn wait_while(&self, still: impl FnOnce() -> bool, deadline: Option<Instant>) -> Wait {
         let listener = self.listen();
         if still() { listener.sleep(deadline) } else { Wait::Over }
     }
 
-    /// The same for a task, which may be dropped while it waits.
+    /// As [`wait_while`](Self::wait_while), without a deadline, for a task. The future may be dropped while it waits.
     #[cfg(feature = "async")]
     pub(crate) async fn wait_while_async(&self, still: impl FnOnce() -> bool) {
         let mut listener = self.listen();
@@ -279,20 +288,13 @@ impl Event {
     }
 }
 
-/// A place in the list, which is given up when this is dropped.
+/// A registered waiter. A drop removes it from the list.
 #[derive(Debug)]
 pub(crate) struct Listener<'a> {
     event: &'a Event,
     key: usize,
-    ends: Ends,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    /// What wakes it is not used.
-    Unused,
-    /// It was woken, and that was what it waited for.
-    Woken,
+    /// The waiter was woken and the wake was used: another waiter must not get it.
+    woken: bool,
 }
 
 impl Listener<'_> {
@@ -304,37 +306,37 @@ impl Listener<'_> {
             if left.is_some_and(|left| left.is_zero()) {
                 return Wait::TimedOut;
             }
-            let slot = &mut waiters.slots[self.key];
-            slot.how = How::Thread;
-            let parker = Arc::clone(slot.parker.get_or_insert_with(|| Arc::new(Condvar::new())));
+            let registration = &mut waiters.registrations[self.key];
+            registration.sleeper = Sleeper::Thread;
+            let parker = Arc::clone(registration.parker.get_or_insert_with(|| Arc::new(Condvar::new())));
             waiters = match left {
                 None => parker.wait(waiters),
                 Some(left) => parker.wait_timeout(waiters, left),
             };
         }
-        self.ends = Ends::Woken;
+        self.woken = true;
         Wait::Over
     }
 
-    /// The same for a task, without a deadline.
+    /// Polls a task's wait to be woken.
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut cloned = None;
         loop {
             let mut waiters = self.event.waiters.lock();
             if waiters.is_woken(self.key) {
-                self.ends = Ends::Woken;
+                self.woken = true;
                 drop(waiters);
                 return Poll::Ready(());
             }
-            let how = &mut waiters.slots[self.key].how;
-            if matches!(how, How::Task(waker) if waker.will_wake(context.waker())) {
+            let sleeper = &mut waiters.registrations[self.key].sleeper;
+            if matches!(sleeper, Sleeper::Task(waker) if waker.will_wake(context.waker())) {
                 drop(waiters);
                 return Poll::Pending;
             }
-            // To clone or to drop a waker is the executor's code, which may do anything: not under the lock.
+            // Cloning or dropping a waker runs the executor's code, which may do anything, so it is not done under the lock.
             if let Some(waker) = cloned.take() {
-                let before = mem::replace(how, How::Task(waker));
+                let before = mem::replace(sleeper, Sleeper::Task(waker));
                 drop(waiters);
                 drop(before);
                 return Poll::Pending;
@@ -347,9 +349,9 @@ impl Listener<'_> {
 
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
-        let used = self.ends == Ends::Woken;
-        // What called it goes last, and without the lock: it may be a waker, which is the code of others.
-        let (_how, next) = self.event.waiters.lock().leave(self.key, used);
+        let used = self.woken;
+        // The sleeper is dropped last, and without the lock: it may hold a waker, which is foreign code.
+        let (_sleeper, next) = self.event.waiters.lock().leave(self.key, used);
         next.call();
         if used {
             self.event.help();
@@ -373,7 +375,7 @@ mod tests {
         }
     }
 
-    /// Tasks that wait, and how often they were called.
+    /// Returns waiting tasks, and how often they were called.
     fn tasks(event: &Event, number: usize) -> (Vec<Listener<'_>>, Arc<Count>) {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
@@ -404,7 +406,7 @@ mod tests {
         assert_eq!((calls(&count), calls(&count_late)), (40 - AT_ONCE, 0));
         assert!(early.iter_mut().all(is_woken) && !late.iter_mut().any(is_woken));
         event.wake_due();
-        assert_eq!(calls(&count_late), 0, "nobody is due");
+        assert_eq!(calls(&count_late), 0, "no waiter is due");
     }
 
     #[test]
@@ -447,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_used_again() {
+    fn registrations_are_used_again() {
         let event = Event::default();
         for _ in 0..10 {
             let (tasks, _) = tasks(&event, 5);
@@ -456,6 +458,9 @@ mod tests {
             assert_eq!(event.wait_while(|| true, Some(Instant::now())), Wait::TimedOut);
         }
         let waiters = event.waiters.lock();
-        assert_eq!((waiters.slots.len(), waiters.first, waiters.last, waiters.fresh), (5, None, None, None));
+        assert_eq!(
+            (waiters.registrations.len(), waiters.first, waiters.last, waiters.not_due),
+            (5, None, None, None)
+        );
     }
 }

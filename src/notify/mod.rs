@@ -1,89 +1,94 @@
-//! The waiters of a journal: what they wait at, what they have asked for, and how they are woken. No I/O in here.
+//! Waiting for records and waking the waiters. There is no I/O in this folder.
 //!
-//! A waiter registers at an event first and then, under the append lock, looks again and says in [`Asked`] what it waits
-//! for. The writer reads that when it gives the lock up, so whatever it does comes either before the look or after the
-//! question, and no wake-up is lost. Nobody is woken for as long as nobody has asked: an append pays one plain load.
+//! * This file: what waiters ask the writer for ([`WakeRequest`]), and which waiters a [`Change`] wakes ([`Notifier`]).
+//! * `event`: [`Event`], the list of threads and tasks that wait for one kind of change.
+//! * `background`: [`Background`], the journal's background thread, which does what no caller should have to wait for.
 //!
-//! What is staged is no record yet that a reader sees. The append that stages the first one wakes one of those who
-//! wait, which commits it, and with it all that was staged meanwhile: one flush a wake, not one an append. Every commit
-//! wakes all.
+//! Nothing outside of this folder calls a waker or wakes a follower; the writer only says what changed.
 //!
-//! The one that was woken flushes, unless it finds its record there: then another has committed it and wakes all the
-//! rest, which see to what is staged by then. If it goes away before it looks, the [`Event`] wakes the next in its place;
-//! if its flush fails, it [passes the call on](Watch::pass_on) itself, so that all who wait are told.
+//! A waiter registers at an event first. Then, under the append lock, it looks again and leaves a [`WakeRequest`]. The
+//! writer reads that when it gives the append lock up, so whatever the writer does comes either before the look or after
+//! the request, and no wake-up is lost. While there is no request the writer wakes no waiter: an append pays one plain load.
 //!
-//! Wakers are code of others, which may call the journal, so they are called without any lock. A thread that holds the
-//! sync slot [owes](Watch::wake) what it would wake until it has given the slot up. The writer calls a few of those it
-//! wakes and leaves the rest to the [background thread](Background).
+//! Readers do not see a staged record. The append that stages the first one wakes one waiter, which commits it together
+//! with all that was staged meanwhile: one flush for each wake, not one for each append. Every commit wakes all waiters.
+//!
+//! The woken waiter flushes, unless it finds its record committed: then the thread that committed it wakes all other
+//! waiters, which see to what is staged by then. If the woken waiter goes away before it looks, the [`Event`] wakes the next
+//! one instead; if its flush fails, it [wakes the next one](Notifier::wake_next) itself, so that all waiters get the error.
+//!
+//! Wakers are foreign code, which may call the journal, so they are called without any lock. A thread that holds the sync
+//! slot [defers](Notifier::wake) its wakes until it has given the slot up. The writer calls a few of the waiters that it
+//! wakes and leaves the rest to the background thread.
 
-pub(crate) mod background;
-pub(crate) mod event;
+mod background;
+mod event;
 
-use crate::notify::background::{Answer, Background, Work};
-use crate::notify::event::Event;
+pub(crate) use crate::notify::background::{Answer, Background, Request};
+pub(crate) use crate::notify::event::{Event, Wait};
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, thread_number};
 
-/// What those who wait have asked for, under the append lock.
+/// What waiters have asked the writer for, kept under the append lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Asked {
-    /// Nobody waits, or everybody was woken.
+pub(crate) enum WakeRequest {
+    /// There are no waiters, or all were woken.
     #[default]
-    Nothing,
-    /// Nothing is staged: the first append is to wake one, which flushes.
-    Append,
-    /// Someone sees to a flush: the next commit is to wake all.
-    Commit,
+    None,
+    /// Nothing is staged: the first append is to wake one waiter, which flushes.
+    OnAppend,
+    /// A waiter or an append sees to a flush: the next commit is to wake all waiters.
+    OnCommit,
 }
 
-/// How far a record has to get before who waits for it hears of it.
+/// How far a record has to get before its waiter is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
+pub(crate) enum WaitUntil {
     /// Readers see it.
     Committed,
     /// It survives a power loss.
     Durable,
 }
 
-/// What a caller may wait for to have what is staged committed.
+/// What a caller may block on to have staged records committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// A sync, if that is what it takes.
-    ForSyncs,
-    /// The page cache and those that write to it.
-    ForWrites,
+pub(crate) enum MayBlock {
+    /// A sync, if the commit needs one.
+    OnSync,
+    /// Only the page cache, and other threads that write to it.
+    OnWrite,
 }
 
-impl Patience {
-    /// That of a caller which waits until `deadline`: a sync could overshoot it.
-    pub(crate) fn until(deadline: Option<std::time::Instant>) -> Self {
-        if deadline.is_none() { Self::ForSyncs } else { Self::ForWrites }
+impl MayBlock {
+    /// Returns what a caller may block on that waits until `deadline`: a sync could exceed it.
+    pub(crate) fn before(deadline: Option<std::time::Instant>) -> Self {
+        if deadline.is_none() { Self::OnSync } else { Self::OnWrite }
     }
 }
 
-/// What happened that someone waits for.
+/// A change of the journal that waiters are woken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
-    /// Nothing, or nobody waits.
+pub(crate) enum Change {
+    /// Nothing changed, or there are no waiters for it.
     None,
-    /// Something was staged.
+    /// A record was staged.
     Staged,
-    /// Something was committed.
+    /// Records were committed.
     Committed,
-    /// Something became durable.
+    /// Records became durable.
     Durable,
     /// The journal was cut, failed or was closed.
     All,
 }
 
-/// One waiter for commits.
+/// Wake one waiter for commits.
 const ONE: u32 = 1;
-/// All waiters for commits.
+/// Wake all waiters for commits.
 const COMMITTED: u32 = 2;
-/// All waiters for the disk.
+/// Wake all waiters for the disk.
 const DURABLE: u32 = 4;
 
-impl News {
-    /// What is to be woken for it.
+impl Change {
+    /// Returns the set of wakes that this change causes.
     fn wakes(self) -> u32 {
         match self {
             Self::None => 0,
@@ -95,56 +100,56 @@ impl News {
     }
 }
 
-impl Asked {
-    /// What to wake for, now that the append lock is given up. `staged`: something waits to be flushed; `moved`:
-    /// the committed end is not where it was when the first of them asked.
-    pub(crate) fn news(&mut self, staged: bool, moved: bool) -> News {
+impl WakeRequest {
+    /// Returns the change to wake waiters for, now that the append lock is given up. `staged`: records wait to be flushed.
+    /// `moved`: the committed end is not where it was when the first waiter asked.
+    pub(crate) fn due(&mut self, staged: bool, moved: bool) -> Change {
         match self {
-            Self::Nothing => News::None,
+            Self::None => Change::None,
             _ if moved => {
-                *self = Self::Nothing;
-                News::Committed
+                *self = Self::None;
+                Change::Committed
             }
-            Self::Append if staged => {
-                *self = Self::Commit;
-                News::Staged
+            Self::OnAppend if staged => {
+                *self = Self::OnCommit;
+                Change::Staged
             }
-            Self::Append | Self::Commit => News::None,
+            Self::OnAppend | Self::OnCommit => Change::None,
         }
     }
 }
 
-/// The events of a journal.
+/// Wakes the waiters of a journal.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
-    /// Records were committed.
+pub(crate) struct Notifier {
+    /// Waiters for records that are committed.
     committed: Event,
-    /// Records became durable.
+    /// Waiters for records that are durable.
     durable: Event,
-    /// The thread that has the sync slot, or 0.
-    slot_of: AtomicUsize,
-    /// What that thread owes until it has given the slot up.
-    owed: AtomicU32,
+    /// The number of the thread that holds the sync slot, or 0.
+    slot_holder: AtomicUsize,
+    /// The wakes that the slot's holder has deferred until it has given the slot up.
+    deferred: AtomicU32,
     pub(crate) background: Background,
 }
 
-impl Watch {
-    /// The event of records that got as far as `until`.
-    pub(crate) fn event(&self, until: Until) -> &Event {
+impl Notifier {
+    /// Returns the event of records that got as far as `until`.
+    pub(crate) fn event(&self, until: WaitUntil) -> &Event {
         match until {
-            Until::Committed => &self.committed,
-            Until::Durable => &self.durable,
+            WaitUntil::Committed => &self.committed,
+            WaitUntil::Durable => &self.durable,
         }
     }
 
-    /// Wakes the waiters of what happened: now, or, if this thread has the sync slot, when it has given it up. The
-    /// caller does not hold the append lock.
+    /// Wakes the waiters of `change`: now, or, if this thread holds the sync slot, when it has given that up. The caller
+    /// does not hold the append lock.
     #[cold]
-    pub(crate) fn wake(&self, news: News) {
-        if self.slot_of.load(Ordering::Relaxed) == thread_number() {
-            self.owed.fetch_or(news.wakes(), Ordering::AcqRel);
+    pub(crate) fn wake(&self, change: Change) {
+        if self.slot_holder.load(Ordering::Relaxed) == thread_number() {
+            self.deferred.fetch_or(change.wakes(), Ordering::AcqRel);
         } else {
-            self.wake_now(news.wakes());
+            self.wake_now(change.wakes());
         }
     }
 
@@ -158,37 +163,37 @@ impl Watch {
         if wakes & DURABLE != 0 {
             left |= self.durable.wake_all();
         }
-        if left && self.background.request(Work::WAKES) != Answer::Accepted {
+        if left && self.background.request(Request::WAKES) != Answer::Accepted {
             self.wake_due();
         }
     }
 
-    /// Calls the waiters that wakes for all have left.
+    /// Calls the waiters that [`wake`](Self::wake) has woken but not called.
     pub(crate) fn wake_due(&self) {
         self.committed.wake_due();
         self.durable.wake_due();
     }
 
-    /// Wakes the next of those who wait, in place of one that could not flush.
-    pub(crate) fn pass_on(&self) {
-        self.wake(News::Staged);
+    /// Wakes the next waiter for a commit, in place of one that could not flush.
+    pub(crate) fn wake_next(&self) {
+        self.wake(Change::Staged);
     }
 
-    /// This thread has taken the sync slot.
+    /// Notes that this thread has taken the sync slot.
     pub(crate) fn slot_taken(&self) {
-        self.slot_of.store(thread_number(), Ordering::Relaxed);
+        self.slot_holder.store(thread_number(), Ordering::Relaxed);
     }
 
-    /// This thread is about to give the sync slot up, and calls [`slot_is_free`](Self::slot_is_free) afterwards.
+    /// Notes that this thread is about to give the sync slot up. It calls [`slot_is_free`](Self::slot_is_free) afterwards.
     pub(crate) fn slot_given_up(&self) {
-        self.slot_of.store(0, Ordering::Relaxed);
+        self.slot_holder.store(0, Ordering::Relaxed);
     }
 
-    /// Wakes the waiters that this thread owed it to, or another thread that has taken the slot since.
+    /// Does the wakes that were deferred while the slot was held, by this thread or another that has taken it since.
     pub(crate) fn slot_is_free(&self) {
-        if self.owed.load(Ordering::Relaxed) != 0 {
-            // Acquired: the wake sees each waiter that registered before what is owed for happened.
-            self.wake_now(self.owed.swap(0, Ordering::AcqRel));
+        if self.deferred.load(Ordering::Relaxed) != 0 {
+            // Acquired: the wake sees each waiter that registered before the change that was deferred.
+            self.wake_now(self.deferred.swap(0, Ordering::AcqRel));
         }
     }
 }
@@ -198,26 +203,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_woken_who_has_not_asked() {
-        let mut asked = Asked::default();
-        assert_eq!(asked.news(true, true), News::None);
+    fn without_a_request_no_waiter_is_woken() {
+        let mut request = WakeRequest::default();
+        assert_eq!(request.due(true, true), Change::None);
     }
 
     #[test]
     fn the_first_append_wakes_one_and_the_commit_all() {
-        let mut asked = Asked::Append;
-        assert_eq!(asked.news(false, false), News::None);
-        assert_eq!(asked.news(true, false), News::Staged);
-        assert_eq!(asked.news(true, false), News::None, "one wake, however many appends");
-        assert_eq!(asked.news(false, true), News::Committed);
-        assert_eq!(asked.news(false, true), News::None);
+        let mut request = WakeRequest::OnAppend;
+        assert_eq!(request.due(false, false), Change::None);
+        assert_eq!(request.due(true, false), Change::Staged);
+        assert_eq!(request.due(true, false), Change::None, "one wake, however many appends");
+        assert_eq!(request.due(false, true), Change::Committed);
+        assert_eq!(request.due(false, true), Change::None);
     }
 
     #[test]
     fn an_append_that_commits_at_once_wakes_all() {
-        let mut asked = Asked::Append;
-        assert_eq!(asked.news(true, true), News::Committed);
-        assert_eq!(asked, Asked::Nothing);
+        let mut request = WakeRequest::OnAppend;
+        assert_eq!(request.due(true, true), Change::Committed);
+        assert_eq!(request, WakeRequest::None);
     }
 
     #[cfg(feature = "async")]
@@ -226,25 +231,25 @@ mod tests {
         use crate::sync::Arc;
         use std::task::{Context, Wake, Waker};
 
-        struct Count(AtomicUsize);
+        struct CountedWaker(AtomicUsize);
 
-        impl Wake for Count {
+        impl Wake for CountedWaker {
             fn wake(self: Arc<Self>) {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
         }
 
-        // It belongs to no journal, so it has no thread.
-        let (watch, count) = (Watch::default(), Arc::new(Count(AtomicUsize::new(0))));
+        // It belongs to no log, so it has no thread.
+        let (notifier, count) = (Notifier::default(), Arc::new(CountedWaker(AtomicUsize::new(0))));
         let waker = Waker::from(Arc::clone(&count));
-        let events = [Until::Committed, Until::Durable].map(|until| watch.event(until));
+        let events = [WaitUntil::Committed, WaitUntil::Durable].map(|until| notifier.event(until));
         let mut listeners: Vec<_> =
             events.iter().flat_map(|event| [(); 50].map(|()| event.listen())).collect();
         for listener in &mut listeners {
             assert!(listener.poll(&mut Context::from_waker(&waker)).is_pending());
         }
-        assert_eq!(watch.background.request(Work::WAKES), Answer::NoThread);
-        watch.wake(News::All);
+        assert_eq!(notifier.background.request(Request::WAKES), Answer::NoThread);
+        notifier.wake(Change::All);
         assert_eq!(count.0.load(Ordering::Relaxed), 100);
     }
 }

@@ -1,23 +1,23 @@
-//! Following a journal: an iterator that waits for the next record.
+//! [`Follow`]: an iterator over the records of a journal that waits for the next one.
 
 use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::notify::{Patience, Until};
-use crate::read::reader::RecordRef;
+use crate::notify::{MayBlock, WaitUntil};
+use crate::read::record::RecordRef;
 use crate::read::waiter::Waiter;
 use crate::sync::Arc;
 use crate::view::Place;
 use crate::write::Log;
 
-/// The records of a journal from some index on, each as soon as it is there, for as long as the journal is open. From
-/// [`Journal::follow`](crate::Journal::follow).
+/// Delivers the records of a journal from an index on, each as soon as it is committed, until the journal is closed. Made
+/// by [`Journal::follow`](crate::Journal::follow).
 ///
-/// As an iterator it waits for the next record without polling. Any number of followers can wait; a slow one slows
-/// nobody, and a dropped one leaves nothing behind. While it waits it holds no view, so it keeps no pages. The file stays
-/// locked until the follower is dropped or has told its end.
+/// As an iterator it waits for the next record without polling. Any number of followers can wait; a slow follower slows no
+/// other thread, and a dropped one leaves nothing allocated. While it waits it holds no view, so it keeps no pages. The
+/// file stays locked until the follower is dropped or has returned its end.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -41,35 +41,34 @@ use crate::write::Log;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What it tells
+/// # What it returns
 ///
-/// Records come in order and without holes. What else happens comes as an error, in its place among them:
+/// Records come in order and without holes. Everything else comes as an error, in its place among the records:
 ///
-/// * [`Error::Truncated`] once after truncations, with the lowest index that one of them kept: records after that which
-///   were delivered are gone. The follower goes on behind the last that was kept, or where it was if that is before. A
-///   truncation that fails half way and is taken back can be told as well; the records are then delivered again.
-/// * [`Error::Io`] if records had to be handed over to the file for it, which the file refused. They stay staged, and
-///   the next call tries again.
-/// * [`Error::OutOfRange`] first of all if it was to begin where no record can follow: more than one past the last that
-///   was appended. After that the iterator has ended.
-/// * [`Error::Closed`] or [`Error::Poisoned`] at the end, when everything that readers can see was delivered. After that
+/// * [`Error::Truncated`] once after truncations, with the lowest index that one of them kept: delivered records after
+///   that index are gone. The follower goes on after the last record that was kept, or where it was if that comes first. A
+///   truncation that fails half way and is taken back can be reported as well; the records are then delivered again.
+/// * [`Error::Io`] if staged records had to be written to the file for the follower, and the write failed. They stay
+///   staged, and the next call tries again.
+/// * [`Error::OutOfRange`] as the first item if the follower was made with an index more than one past the last appended
+///   record. After that the iterator has ended.
+/// * [`Error::Closed`] or [`Error::Poisoned`] at the end, when every record that readers can see was delivered. After that
 ///   the iterator has ended.
 ///
 /// # What it waits for
 ///
-/// Records that readers see, so those that are committed. A follower that waits makes the journal commit what is
-/// appended: readers of a journal under [`OnDemand`](crate::SyncPolicy::OnDemand) or
-/// [`Interval`](crate::SyncPolicy::Interval) need not be flushed for. With [`durable`](Self::durable) it waits for
-/// records that survive a power loss.
+/// A follower waits for committed records, which readers see. A waiting follower makes the journal commit what is
+/// appended: under [`OnDemand`](crate::SyncPolicy::OnDemand) and [`Interval`](crate::SyncPolicy::Interval) the appender
+/// need not flush for it. With [`durable`](Self::durable) the follower waits for records that survive a power loss.
 ///
-/// A [`RecordRef`] is meant to be short: what is collected from a follower should be copied, or read from a
+/// Hold a [`RecordRef`] only for a short time: to collect records, copy them, or read them from a
 /// [`Snapshot`](crate::Snapshot).
 pub struct Follow {
-    /// Or the end that was told: nothing is left then that keeps the file locked.
+    /// The waiter, or the error that ended the follower: then nothing keeps the file locked any more.
     waiter: Result<Waiter>,
     next: u64,
     place: Option<Place>,
-    /// It begins past the end: the first and last record when it was made.
+    /// Set if the follower begins past the end: the first and the last record when it was made.
     beyond: Option<(u64, u64)>,
 }
 
@@ -81,13 +80,13 @@ impl Follow {
             (view.first(), view.failure().is_some())
         };
         let last = log.appended();
-        // After a failure that is what there is to tell: it has taken records away.
+        // After a failure the follower reports that instead: the failure has taken records away.
         let beyond = (from > last.saturating_add(1) && !failed).then_some((first, last));
         Self { waiter: Ok(waiter), next: from.max(first), place: None, beyond }
     }
 
-    /// Delivers records only once they are durable. It waits for that and does not bring it about: under
-    /// [`OnDemand`](crate::SyncPolicy::OnDemand) someone has to call [`sync`](crate::Journal::sync).
+    /// Makes this follower deliver records only once they are durable. It waits for a sync and does not cause one: under
+    /// [`OnDemand`](crate::SyncPolicy::OnDemand) the program has to call [`sync`](crate::Journal::sync).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -102,35 +101,35 @@ impl Follow {
     #[must_use]
     pub fn durable(mut self) -> Self {
         if let Ok(waiter) = &mut self.waiter {
-            waiter.until = Until::Durable;
+            waiter.until = WaitUntil::Durable;
         }
         self
     }
 
-    /// The index of the record that comes next.
+    /// Returns the index of the record that comes next.
     pub fn next_index(&self) -> u64 {
         self.next
     }
 
-    /// The next record if it is there, without waiting for it. What is appended is committed, unless that would mean to
-    /// wait for a sync: then it is left to the journal's background thread, and this returns what there is.
+    /// Returns the next record, or `None` if it is not there yet; never waits for it. Commits what is appended, unless that
+    /// has to wait for a sync: then the journal's background thread commits it, and this call returns `None`.
     ///
     /// # Errors
-    /// What the follower [tells](Self#what-it-tells); at the end the same error each time.
+    /// The errors that the follower [returns](Self#what-it-returns); after the end the same error each time.
     pub fn try_next(&mut self) -> Result<Option<RecordRef>> {
-        self.get(Patience::ForWrites)
+        self.get(MayBlock::OnWrite)
     }
 
-    fn get(&mut self, patience: Patience) -> Result<Option<RecordRef>> {
+    fn get(&mut self, may_block: MayBlock) -> Result<Option<RecordRef>> {
         if let Some((first, last)) = self.beyond.take() {
             let end = Error::OutOfRange { index: self.next, first, last };
-            self.waiter = Err(end.again());
+            self.waiter = Err(end.clone());
             return Err(end);
         }
         loop {
             let next = self.next;
-            let looked = self.waiter()?.look(next, patience);
-            let Some((view, last)) = looked.inspect_err(|error| self.tell(error))? else { return Ok(None) };
+            let looked = self.waiter()?.look(next, may_block);
+            let Some((view, last)) = looked.inspect_err(|error| self.note(error))? else { return Ok(None) };
             if self.next < view.first() {
                 self.next = view.first();
                 continue;
@@ -145,8 +144,8 @@ impl Follow {
         }
     }
 
-    /// The next record, waiting for it until `deadline`; `None` if it is not there by then. No sync is waited for beyond
-    /// that, as with [`try_next`](Self::try_next).
+    /// Waits for the next record until `deadline` at most. Returns `None` if it is not there by then. As
+    /// [`try_next`](Self::try_next), it never waits for a sync.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -163,20 +162,21 @@ impl Follow {
         self.wait(Some(deadline))
     }
 
-    /// The next record, in async code: what the iterator does, without blocking a thread while it waits. The future can
-    /// be dropped at any time, and no record is lost with it. Any executor will do.
+    /// Waits for the next record in async code, as the iterator does, without blocking a thread. Returns `None` after the
+    /// end. The future can be dropped at any time, and no record is lost with it. It works with any executor. With the
+    /// feature `async`.
     ///
-    /// A poll waits for no sync. Handing over to the file what is appended, if that is what it takes, is done in place, as
-    /// the append of a full buffer would, or by the journal's background thread, if it has to wait for a sync.
+    /// A poll waits for no sync. If staged records have to be written to the file first, the poll writes them, as an append
+    /// to a full buffer does; if that has to wait for a sync, the journal's background thread writes them.
     ///
-    /// Wakers are called without any lock of the journal, so that they may do anything, this journal's own calls
-    /// included. The thread that commits calls up to 16 and leaves the rest to the background thread, and to those that
-    /// are polled, so a waker that blocks does not keep the others from being called. It does block the thread that calls
-    /// it, which can be one that appends, and [`close`](crate::Journal::close), which waits for the background thread. A
+    /// Wakers are called without any lock of the journal, so they may do anything, calls of this journal included. The
+    /// thread that commits calls up to 16 wakers and leaves the rest to the background thread, and to tasks that are
+    /// polled, so a waker that blocks does not keep the others from being called. It does block the thread that calls it,
+    /// which can be one that appends, and [`close`](crate::Journal::close), which waits for the background thread. A
     /// waker's panic is caught.
     ///
-    /// The first append after a while wakes one waiter, which commits for all: a task that was woken and is neither
-    /// polled nor dropped leaves what is appended to the next flush, sync or full buffer. With the feature `async`.
+    /// The first append after a commit wakes one waiter, which commits for all. While a woken task is neither polled nor
+    /// dropped, what is appended is committed only by the next flush, sync or full buffer.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -189,7 +189,7 @@ impl Follow {
     /// ```
     ///
     /// # Errors
-    /// As [`try_next`](Self::try_next); `None` after the end.
+    /// As [`try_next`](Self::try_next).
     #[cfg(feature = "async")]
     pub async fn next_async(&mut self) -> Option<Result<RecordRef>> {
         loop {
@@ -204,43 +204,43 @@ impl Follow {
             let next = self.next;
             let Ok(waiter) = &mut self.waiter else { return None };
             if let Err(error) = waiter.wait_async(next).await {
-                self.tell(&error);
+                self.note(&error);
                 return Some(Err(error));
             }
         }
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<RecordRef>> {
-        let patience = Patience::until(deadline);
+        let may_block = MayBlock::before(deadline);
         loop {
-            if let Some(record) = self.get(patience)? {
+            if let Some(record) = self.get(may_block)? {
                 return Ok(Some(record));
             }
             let next = self.next;
             let waited = self.waiter()?.wait(next, deadline);
-            if !waited.inspect_err(|error| self.tell(error))? {
+            if !waited.inspect_err(|error| self.note(error))? {
                 return Ok(None);
             }
         }
     }
 
     fn waiter(&mut self) -> Result<&mut Waiter> {
-        self.waiter.as_mut().map_err(|end| end.again())
+        self.waiter.as_mut().map_err(|end| end.clone())
     }
 
-    /// What is told to the caller is true of the follower from then on.
-    fn tell(&mut self, error: &Error) {
+    /// Notes an error that the caller is about to get: the follower goes on, or ends, accordingly.
+    fn note(&mut self, error: &Error) {
         match error {
             Error::Truncated { last } => {
                 self.next = self.next.min(last.saturating_add(1));
             }
-            Error::Closed | Error::Poisoned { .. } => self.waiter = Err(error.again()),
+            Error::Closed | Error::Poisoned { .. } => self.waiter = Err(error.clone()),
             _ => {}
         }
     }
 }
 
-/// Waits for each record; ends after `Closed` or `Poisoned`.
+/// Waits for each record. Ends after [`Error::Closed`], [`Error::Poisoned`] or [`Error::OutOfRange`].
 impl Iterator for Follow {
     type Item = Result<RecordRef>;
 

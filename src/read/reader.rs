@@ -1,24 +1,22 @@
-//! The ways to read that follow the journal as it grows: a [`Reader`] per thread, and single records that keep
-//! themselves alive.
+//! [`Reader`]: sees the journal as it grows; one for each thread.
 
 use std::fmt;
-use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::notify::Patience;
+use crate::notify::MayBlock;
 use crate::read::waiter::Waiter;
-use crate::sync::{Arc, Guard};
+use crate::sync::Arc;
 use crate::view::publish::Subscriber;
 use crate::view::{Extent, Place, View};
 use crate::write::Log;
 
-/// Reads the journal from one thread, lock-free: a read is a few loads, with no write to memory that threads share.
+/// Reads the journal from one thread, lock-free: a read is a few loads, and writes to no memory that threads share.
 ///
-/// A reader sees what is committed and outlives the [`Journal`](crate::Journal). It waits only where it is asked to, in
+/// A reader sees what is committed and may outlive the [`Journal`](crate::Journal). It waits only in
 /// [`wait_for`](Self::wait_for). It keeps the view that it saw last until its next call, and with it the pages of that
-/// view; one that will be idle for long should [`release`](Self::release) it. As long as it lives the file stays locked, even after the journal was closed and
-/// the view released.
+/// view; a reader that will be idle for long should [`release`](Self::release) it. As long as the reader lives the file
+/// stays locked, even after the journal was closed and the view released.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -32,8 +30,8 @@ use crate::write::Log;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// One slice at a time: the next call may move the reader to another view. Two at once want a
-/// [`Snapshot`](crate::Snapshot) or [`RecordRef`]s.
+/// A reader lends one slice at a time: the next call may move the reader to another view. To hold two at once, use a
+/// [`Snapshot`](crate::Snapshot) or [`RecordRef`](crate::RecordRef)s.
 ///
 /// ```compile_fail,E0499
 /// # let dir = tempfile::tempdir()?;
@@ -60,15 +58,15 @@ pub struct Reader {
     waiter: Waiter,
 }
 
-/// Whether a [`Reader`] can expect more.
+/// The state of a [`Reader`]'s journal, which tells whether more records can come.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ReaderStatus {
     /// The journal is open.
     Open,
-    /// The journal was closed or dropped; what was committed is still served.
+    /// The journal was closed or dropped. The reader still reads what was committed.
     Closed,
-    /// The journal was poisoned by this failure; what was durable is still served.
+    /// The journal was poisoned by this failure. The reader still reads what was durable.
     Poisoned(Arc<Error>),
 }
 
@@ -77,8 +75,8 @@ impl Reader {
         Self { subscriber: log.publisher.subscribe(), place: None, waiter: Waiter::new(log) }
     }
 
-    /// The payload of record `n`, borrowed from the map; `None` if it is removed, beyond what is committed, or above
-    /// the durable point of a poisoned journal ([`status`](Self::status) tells which). The checksum is not looked at.
+    /// Returns the payload of record `n`, borrowed from the map, or `None` if the record is removed, not committed, or after
+    /// the durable point of a poisoned journal; [`status`](Self::status) tells which. The checksum is not checked.
     #[inline]
     pub fn get(&mut self, n: u64) -> Option<&[u8]> {
         let extent = match self.subscriber.seen().and_then(|view| view.at_once(n)) {
@@ -88,7 +86,7 @@ impl Reader {
         self.subscriber.seen()?.payload(extent)
     }
 
-    /// Where record `n` lies in the current view, which is from now on the one that was seen last.
+    /// Finds record `n` in the current view, which becomes the view that this reader saw last.
     #[cold]
     #[inline(never)]
     fn locate(&mut self, n: u64) -> Option<Extent> {
@@ -96,17 +94,17 @@ impl Reader {
         view.locate(n, view.committed(), &mut self.place)
     }
 
-    /// The index of the first record; one more than the last if there is none.
+    /// Returns the index of the first record, or one more than the last index if there is no record.
     pub fn first_index(&mut self) -> u64 {
         self.subscriber.get().first()
     }
 
-    /// The index of the last committed record.
+    /// Returns the index of the last committed record.
     pub fn last_index(&mut self) -> u64 {
         self.subscriber.get().committed()
     }
 
-    /// Whether the journal is open, closed or poisoned.
+    /// Returns the state of the journal: open, closed or poisoned.
     pub fn status(&mut self) -> ReaderStatus {
         if let Some(first) = self.subscriber.get().failure() {
             return ReaderStatus::Poisoned(Arc::clone(first));
@@ -117,13 +115,13 @@ impl Reader {
         }
     }
 
-    /// Waits until record `n` is there, for `timeout` at most (`None`: for ever); whether it is. Nothing is polled and
-    /// nothing is held meanwhile: the view is [released](Self::release). What is appended but not committed is
-    /// committed, if it takes that.
+    /// Waits until record `n` is committed, for `timeout` at most (`None`: without a limit). Returns `true` if it is. The
+    /// wait does not poll, and the reader holds no view meanwhile: it is [released](Self::release). If record `n` is
+    /// appended but not committed, this commits it.
     ///
-    /// With a timeout it waits for no sync: if one has to go before the record can be committed, that is left to the
-    /// journal's background thread, and the answer can be `false` though the record was appended before. So a timeout of
-    /// 0 only asks.
+    /// With a timeout this waits for no sync: if a sync has to come before the record can be committed, the journal's
+    /// background thread does both, and this can return `false` although the record was appended before. So a timeout of 0
+    /// never waits.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -139,22 +137,22 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// * [`Error::Truncated`], once, if the journal was truncated since this reader waited last or was made: what it has
-    ///   read behind that is gone, and the record that it waits for may be another one.
-    /// * [`Error::Closed`] or [`Error::Poisoned`] if it will never be there.
-    /// * [`Error::OutOfRange`] if it was removed from the front, and for 0.
-    /// * [`Error::Io`] if what is appended could not be committed.
+    /// * [`Error::Truncated`], once, if the journal was truncated since this reader waited last or was made: records after
+    ///   the cut that it has read are gone, and record `n` may be another one than before.
+    /// * [`Error::Closed`] or [`Error::Poisoned`] if record `n` will never be there.
+    /// * [`Error::OutOfRange`] if record `n` was removed from the front, and for 0.
+    /// * [`Error::Io`] if the record could not be committed.
     pub fn wait_for(&mut self, n: u64, timeout: impl Into<Option<Duration>>) -> Result<bool> {
-        // A time too far away to be told is never.
+        // A deadline that cannot be represented is no deadline.
         let deadline = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
-        if self.is_there(n, Patience::until(deadline))? {
+        if self.is_there(n, MayBlock::before(deadline))? {
             return Ok(true);
         }
         self.waiter.wait(n, deadline)
     }
 
-    /// [`wait_for`](Self::wait_for) in async code, without a timeout: executors have their own, and the future can be
-    /// dropped at any time. With the feature `async`.
+    /// Waits until record `n` is committed, in async code. There is no timeout, since executors have their own; the future
+    /// can be dropped at any time. With the feature `async`.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -167,19 +165,19 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// As `wait_for`.
+    /// As [`wait_for`](Self::wait_for).
     #[cfg(feature = "async")]
     pub async fn wait_for_async(&mut self, n: u64) -> Result<()> {
-        match self.is_there(n, Patience::ForWrites)? {
+        match self.is_there(n, MayBlock::OnWrite)? {
             true => Ok(()),
             false => self.waiter.wait_async(n).await,
         }
     }
 
-    /// Whether record `n` is there without waiting. Else the view is let go of.
-    fn is_there(&mut self, n: u64, patience: Patience) -> Result<bool> {
+    /// Returns `true` if record `n` is there already. Releases the view.
+    fn is_there(&mut self, n: u64, may_block: MayBlock) -> Result<bool> {
         self.release();
-        let found = self.waiter.look(n, patience)?;
+        let found = self.waiter.look(n, may_block)?;
         let Some((view, last)) = found else { return Ok(false) };
         let first = view.first();
         if n < first {
@@ -189,7 +187,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Lets go of the view that the last call used, so that its pages can go. The next call takes the current one.
+    /// Releases the view that the last call used, so that its pages can be unmapped. The next call takes the current view.
     pub fn release(&mut self) {
         self.subscriber.release();
         self.place = None;
@@ -199,88 +197,5 @@ impl Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").finish_non_exhaustive()
-    }
-}
-
-/// One record, borrowed from the map together with what keeps it alive. It derefs to the payload.
-///
-/// It outlives truncation, closing and the [`Journal`](crate::Journal), and keeps its bytes. It is meant to be short:
-/// beyond eight of them a thread pays for each more a contended count, and each keeps the file locked.
-///
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
-/// journal.append(b"hello")?;
-/// let record = journal.read_ref(1)?;
-/// record.verify()?;
-/// journal.truncate_back(0)?;
-/// assert_eq!(&record[..], b"hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// Its bytes cannot outlive it:
-///
-/// ```compile_fail,E0505
-/// # let dir = tempfile::tempdir()?;
-/// # let journal = wally::Journal::open(dir.path().join("events.wally"))?;
-/// # journal.append(b"hello")?;
-/// let record = journal.read_ref(1)?;
-/// let bytes: &[u8] = &record;
-/// drop(record);
-/// assert_eq!(bytes, b"hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct RecordRef {
-    view: Guard<Arc<View>>,
-    index: u64,
-    extent: Extent,
-}
-
-impl RecordRef {
-    pub(crate) fn new(view: Guard<Arc<View>>, index: u64, extent: Extent) -> Self {
-        Self { view, index, extent }
-    }
-
-    /// The record's index.
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// Checks the payload against the checksum in its header.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if they do not agree.
-    pub fn verify(&self) -> Result<()> {
-        if self.view.verify(self.extent, self) {
-            return Ok(());
-        }
-        Err(corrupt(&self.view, self.index, self.extent))
-    }
-}
-
-/// The payload at `extent` does not have its checksum.
-pub(crate) fn corrupt(view: &View, index: u64, extent: Extent) -> Error {
-    Error::corrupt(view.map().file().path(), extent.start, index)
-}
-
-impl Deref for RecordRef {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        // There when this was made, and a view's limit never goes back.
-        self.view.payload(self.extent).unwrap_or_default()
-    }
-}
-
-impl AsRef<[u8]> for RecordRef {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for RecordRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecordRef").field("index", &self.index).field("len", &self.len()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! A view of the journal that stays as it is.
+//! [`Snapshot`]: one state of the journal, and [`Range`], an iterator over its records.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -7,11 +7,11 @@ use std::ops::{Bound, RangeBounds};
 use crate::sync::Arc;
 use crate::view::{Extent, Place, View};
 
-/// The journal as it was when the snapshot was taken: one view and one count, fixed.
+/// The journal as it was when the snapshot was taken.
 ///
 /// A snapshot holds what was committed, so it may lack records that were appended but not yet flushed. What it holds
-/// keeps its bytes, whatever happens to the journal: growth, truncation, closing, and the drop of the
-/// [`Journal`](crate::Journal). In return it keeps the file locked and its pages mapped for as long as it lives.
+/// keeps its bytes across growth, truncation, closing, and the drop of the [`Journal`](crate::Journal). In return it keeps
+/// the file locked and its pages mapped for as long as it lives.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -61,18 +61,18 @@ impl Snapshot {
         Self { view, last }
     }
 
-    /// The payload of record `n`, borrowed from the map; `None` if the snapshot does not hold it. The checksum is not
-    /// looked at.
+    /// Returns the payload of record `n`, borrowed from the map, or `None` if the snapshot does not hold it. The checksum is
+    /// not checked.
     #[inline]
     pub fn get(&self, n: u64) -> Option<&[u8]> {
         let extent = self.view.locate(n, self.last, &mut None)?;
         self.view.payload(extent)
     }
 
-    /// The records with indexes in `range`, as far as the snapshot holds them, each with its index.
+    /// Iterates over the records of `range` that the snapshot holds, each with its index.
     ///
-    /// Forwards a step costs O(1) in every index mode. Backwards it does with a full index; with a sparse one each
-    /// step hops within its interval, and without an index from the start of the journal.
+    /// A step forwards costs O(1) in every index mode. A step backwards costs O(1) with a full index; with a sparse index
+    /// it hops over the headers of its interval, and without an index over all headers from the start of the journal.
     pub fn range(&self, range: impl RangeBounds<u64>) -> Range<'_> {
         let first = match range.start_bound() {
             Bound::Included(&n) => Some(n),
@@ -89,27 +89,27 @@ impl Snapshot {
         Range { view: &self.view, last: self.last, next, end, place: None }
     }
 
-    /// All records.
+    /// Iterates over all records, each with its index.
     pub fn iter(&self) -> Range<'_> {
         self.range(..)
     }
 
-    /// The index of the first record; one more than [`last_index`](Self::last_index) if there is none.
+    /// Returns the index of the first record, or one more than [`last_index`](Self::last_index) if there is no record.
     pub fn first_index(&self) -> u64 {
         self.view.first()
     }
 
-    /// The index of the last record.
+    /// Returns the index of the last record.
     pub fn last_index(&self) -> u64 {
         self.last
     }
 
-    /// How many records the snapshot holds.
+    /// Returns the number of records.
     pub fn len(&self) -> u64 {
         self.last.saturating_add(1).saturating_sub(self.first_index())
     }
 
-    /// Whether the snapshot holds no record.
+    /// Returns `true` if the snapshot holds no record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -134,7 +134,7 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Records of a [`Snapshot`] in order, from either end.
+/// Iterates over records of a [`Snapshot`] in order, from either end.
 #[derive(Clone)]
 pub struct Range<'a> {
     view: &'a View,
@@ -145,7 +145,7 @@ pub struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// Record `n` at `extent`. If it is not there, neither is what follows.
+    /// Returns record `n`, which lies at `extent`. If it is not there, neither are the records after it.
     #[inline]
     fn at(&mut self, n: u64, extent: Option<Extent>) -> Option<(u64, &'a [u8])> {
         match extent.and_then(|extent| self.view.payload(extent)) {
@@ -190,7 +190,7 @@ impl DoubleEndedIterator for Range<'_> {
             return None;
         }
         self.end -= 1;
-        // What a forward step remembers is behind the records that are left: going back must not move it.
+        // The place that a forward step remembers comes before the records that are left: a step back must not move it.
         let extent = self.view.locate(self.end, self.last, &mut self.place.clone());
         self.at(self.end, extent)
     }

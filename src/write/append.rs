@@ -24,7 +24,7 @@ impl Log {
                 break writer.stage(record, 0)?;
             }
             self.file.check_process()?;
-            let durable = self.commit.durable_bytes();
+            let durable = self.group_commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, None)?;
                 continue;
@@ -56,7 +56,7 @@ impl Log {
                 break;
             }
             self.file.check_process()?;
-            let durable = self.commit.durable_bytes();
+            let durable = self.group_commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, None)?;
                 continue;
@@ -120,7 +120,7 @@ impl Log {
         }
         let target = target(&mut writer, n);
         drop(writer);
-        self.commit.wait(target, |slot| self.sync_with(slot))
+        self.group_commit.wait(target, |slot| self.sync_with(slot))
     }
 
     /// Makes everything appended so far durable.
@@ -132,7 +132,7 @@ impl Log {
         let last = writer.appended().index;
         let target = target(&mut writer, last);
         drop(writer);
-        self.commit.wait(target, |slot| self.sync_with(slot))
+        self.group_commit.wait(target, |slot| self.sync_with(slot))
     }
 
     /// Waits until record `n` is durable.
@@ -141,7 +141,7 @@ impl Log {
         let mut writer = self.lock();
         let (first, last) = (writer.view.first(), writer.appended().index);
         // Looked at before `n` is held against the end: what is durable stays so after a failure.
-        let durable = self.commit.durable_index();
+        let durable = self.group_commit.durable_index();
         if n < first || n <= durable {
             return Ok(());
         }
@@ -152,7 +152,7 @@ impl Log {
         let generation = Arc::clone(writer.view.generation());
         let target = target(&mut writer, n);
         drop(writer);
-        self.commit.wait(target, |slot| self.sync_with(slot))?;
+        self.group_commit.wait(target, |slot| self.sync_with(slot))?;
         // It may have been cut meanwhile, and its index may be that of another record by now.
         match generation.lowest_kept() {
             Some(last) if n > last => {
@@ -281,7 +281,7 @@ mod tests {
                 others.push(scope.spawn(|| log.sync()));
             }
             // All of them have asked and sleep: the first one's sync does not cover record 2.
-            until(|| log.commit.asleep() == (others.len() as u64, 0));
+            until(|| log.group_commit.asleep() == (others.len() as u64, 0));
             disk.release(Some(|op| matches!(op, Op::Write { .. })));
             assert_eq!(first.join().unwrap().unwrap(), 1);
             for other in others {
@@ -289,7 +289,7 @@ mod tests {
                 assert!(told.as_ref().is_err_and(refused), "{told:?}");
             }
         });
-        assert_eq!((log.appended(), log.commit.durable_index()), (1, 1));
+        assert_eq!((log.appended(), log.group_commit.durable_index()), (1, 1));
         assert_eq!(append(log, b"next").unwrap(), 2);
         log.wait_durable(2).unwrap();
     }
@@ -311,7 +311,7 @@ mod tests {
             }
             waiting.push(scope.spawn(|| log.sync()));
             waiting.push(scope.spawn(|| log.wait_durable(4)));
-            until(|| log.commit.asleep() == (waiting.len() as u64, 0));
+            until(|| log.group_commit.asleep() == (waiting.len() as u64, 0));
             let cut = scope.spawn(move || {
                 log.truncate_back(kept)?;
                 // The index of one that waits is taken by another record before it can look.
@@ -320,7 +320,7 @@ mod tests {
                 }
                 Ok(())
             });
-            until(|| log.commit.asleep().1 == 1);
+            until(|| log.group_commit.asleep().1 == 1);
             disk.release(refuses);
             assert_eq!(first.join().unwrap().unwrap(), 2);
             let cut = cut.join().unwrap();

@@ -3,8 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::file::end::is_no_space;
-use crate::notify::background::{Answer, Work};
-use crate::notify::{Asked, News, Patience, Until};
+use crate::notify::{Answer, Change, MayBlock, Request, WaitUntil, WakeRequest};
 use crate::options::SyncPolicy;
 use crate::sync::{Arc, Ordering};
 use crate::view::generation::Generation;
@@ -25,8 +24,8 @@ impl Log {
     ///
     /// # Errors
     /// As [`flush`](Self::flush); and again what a write has met that is not rolled back yet.
-    pub(crate) fn flush_with(&self, patience: Patience) -> Result<bool> {
-        if patience == Patience::ForSyncs {
+    pub(crate) fn flush_with(&self, may_block: MayBlock) -> Result<bool> {
+        if may_block == MayBlock::OnSync {
             return self.flush().map(|()| true);
         }
         self.file.check_process()?;
@@ -35,7 +34,7 @@ impl Log {
         if let Some(error) = writer.refused() {
             return Err(error);
         }
-        let durable = self.commit.durable_bytes();
+        let durable = self.group_commit.durable_bytes();
         if writer.needs_slot(durable) {
             drop(writer);
             return self.leave_flush();
@@ -48,7 +47,7 @@ impl Log {
         };
         // To take off what the write has left takes a sync. Without the room ahead the rest may then fit.
         let may_fit = is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0;
-        writer.refuse_staged((!may_fit).then(|| error.again()), Note::RollBack { dropped: None });
+        writer.refuse_staged((!may_fit).then(|| error.clone()), Note::RollBack { dropped: None });
         drop(writer);
         let flushed = self.leave_flush()?;
         if may_fit || flushed { Ok(flushed) } else { Err(error) }
@@ -56,7 +55,7 @@ impl Log {
 
     /// Leaves a flush to the background thread. Returns `true` if there is none, so that it is done already.
     fn leave_flush(&self) -> Result<bool> {
-        match self.watch.background.request(Work::FLUSH) {
+        match self.notifier.background.request(Request::FLUSH) {
             // The thread that closes the journal flushes it.
             Answer::Accepted | Answer::Stopped => Ok(false),
             Answer::NoThread => self.flush().map(|()| true),
@@ -67,7 +66,7 @@ impl Log {
     pub(crate) fn flush_for_others(&self) {
         if let Err(error) = self.flush() {
             self.count_failure(&error);
-            self.watch.wake(News::Committed);
+            self.notifier.wake(Change::Committed);
         }
     }
 
@@ -87,10 +86,16 @@ impl Log {
 
     /// Says that a waiter, which has registered at the event, waits for record `n` to get as far as `until` and was in
     /// `generation` last. Returns `true` if it has to wait: else there is something to look at.
-    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>, patience: Patience) -> bool {
-        let writer = match patience {
-            Patience::ForSyncs => Some(self.lock()),
-            Patience::ForWrites => self.lock_shortly(),
+    pub(crate) fn ask(
+        &self,
+        n: u64,
+        until: WaitUntil,
+        generation: &Arc<Generation>,
+        may_block: MayBlock,
+    ) -> bool {
+        let writer = match may_block {
+            MayBlock::OnSync => Some(self.lock()),
+            MayBlock::OnWrite => self.lock_shortly(),
         };
         // The thread that holds the lock across syncs wakes all when that is over.
         let Some(mut writer) = writer else { return true };
@@ -98,25 +103,25 @@ impl Log {
         if !Arc::ptr_eq(writer.view.generation(), generation) || self.is_closed() {
             return false;
         }
-        if until == Until::Durable {
+        if until == WaitUntil::Durable {
             // Not the atomic: what is acknowledged from here on wakes each waiter that has registered.
-            return self.commit.durable().index < n;
+            return self.group_commit.durable().index < n;
         }
         if writer.committed.index >= n {
             return false;
         }
         let flushes = self.policy == SyncPolicy::Always;
         if !writer.is_staged() || flushes {
-            writer.ask(if flushes { Asked::Commit } else { Asked::Append });
+            writer.ask(if flushes { WakeRequest::OnCommit } else { WakeRequest::OnAppend });
             return true;
         }
-        if patience == Patience::ForSyncs || !writer.needs_slot(self.commit.durable_bytes()) {
+        if may_block == MayBlock::OnSync || !writer.needs_slot(self.group_commit.durable_bytes()) {
             return false;
         }
         if writer.refused().is_some() {
             return false;
         }
-        writer.ask(Asked::Commit);
+        writer.ask(WakeRequest::OnCommit);
         drop(writer);
         // A failure is told by the next look.
         matches!(self.leave_flush(), Ok(false))
@@ -128,8 +133,8 @@ impl Log {
 
     /// Ends the background thread; what it has not woken is woken now.
     pub(crate) fn stop_background(&self) {
-        self.watch.background.stop();
-        self.watch.wake_due();
+        self.notifier.background.stop();
+        self.notifier.wake_due();
     }
 
     /// Tells those who read and wait that nothing more will come.
@@ -138,6 +143,6 @@ impl Log {
         let writer = self.lock();
         self.closed.store(true, Ordering::Release);
         drop(writer);
-        self.watch.wake(News::All);
+        self.notifier.wake(Change::All);
     }
 }

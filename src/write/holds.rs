@@ -4,7 +4,7 @@
 //! the journal. What must not wait for a disk [enters](LongHolds::enter) only while nobody does that, and a
 //! [`LongHold`] begins only when nobody is entering. One that stayed away is woken at its end.
 
-use crate::notify::{News, Watch};
+use crate::notify::{Change, Notifier};
 use crate::sync::{Condvar, Mutex};
 
 /// The threads of both kinds.
@@ -64,20 +64,20 @@ impl LongHolds {
 /// The append lock may be held across syncs as long as this lives, which is longer than the lock is held.
 pub(crate) struct LongHold<'a> {
     holds: &'a LongHolds,
-    watch: &'a Watch,
+    notifier: &'a Notifier,
 }
 
 impl<'a> LongHold<'a> {
-    pub(crate) fn begin(holds: &'a LongHolds, watch: &'a Watch) -> Self {
+    pub(crate) fn begin(holds: &'a LongHolds, notifier: &'a Notifier) -> Self {
         holds.begin();
-        Self { holds, watch }
+        Self { holds, notifier }
     }
 }
 
 impl Drop for LongHold<'_> {
     fn drop(&mut self) {
         if self.holds.end() {
-            self.watch.wake(News::All);
+            self.notifier.wake(Change::All);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::notify::{News, Watch};
+use crate::notify::{Change, Notifier};
 use crate::sync::{Arc, MutexGuard};
 use crate::view::View;
 use crate::write::writer::Writer;
@@ -17,14 +17,14 @@ pub(crate) struct Locked<'a> {
 }
 
 struct Wakes<'a> {
-    watch: &'a Watch,
-    news: News,
+    notifier: &'a Notifier,
+    change: Change,
 }
 
 impl<'a> Locked<'a> {
     #[inline]
-    pub(crate) fn new(writer: MutexGuard<'a, Writer>, watch: &'a Watch) -> Self {
-        Self { writer, wakes: Wakes { watch, news: News::None }, gone: Vec::new() }
+    pub(crate) fn new(writer: MutexGuard<'a, Writer>, notifier: &'a Notifier) -> Self {
+        Self { writer, wakes: Wakes { notifier, change: Change::None }, gone: Vec::new() }
     }
 }
 
@@ -47,7 +47,7 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.wakes.news = self.writer.news();
+        self.wakes.change = self.writer.take_change();
         if self.writer.retired.has_gone() {
             self.gone = self.writer.retired.take_gone();
         }
@@ -57,8 +57,8 @@ impl Drop for Locked<'_> {
 impl Drop for Wakes<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.news != News::None {
-            self.watch.wake(self.news);
+        if self.change != Change::None {
+            self.notifier.wake(self.change);
         }
     }
 }

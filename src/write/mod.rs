@@ -23,8 +23,8 @@ use crate::file::JournalFile;
 use crate::file::end::{Unmarked, is_no_space, leave_mark, mark_empty, take_off};
 use crate::file::map::Map;
 use crate::file::preserve::Copies;
-use crate::group_commit::{Commit, Dropped, Slot, Watermark};
-use crate::notify::{News, Watch};
+use crate::group_commit::{Dropped, GroupCommit, Slot, Watermark};
+use crate::notify::{Change, Notifier};
 use crate::options::{Format, Options, SyncPolicy};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::view::View;
@@ -56,8 +56,8 @@ pub(crate) enum Rest {
 pub(crate) struct Log {
     writer: Mutex<Writer>,
     long_holds: LongHolds,
-    pub(crate) commit: Commit,
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) group_commit: GroupCommit,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) publisher: Publisher<View>,
     pub(crate) ahead: RoomAhead,
     pub(crate) file: Arc<JournalFile>,
@@ -84,11 +84,11 @@ impl Log {
             }
             (Format::Reference, _) | (_, SyncPolicy::OnDemand) => 0,
         };
-        let watch = Arc::new(Watch::default());
+        let notifier = Arc::new(Notifier::default());
         Ok(Self {
             long_holds: LongHolds::default(),
-            commit: Commit::new(writer.committed).watched_by(&watch),
-            watch,
+            group_commit: GroupCommit::new(writer.committed).with_notifier(&notifier),
+            notifier,
             publisher: writer.publisher.clone(),
             file,
             format,
@@ -106,7 +106,7 @@ impl Log {
     /// Takes the append lock.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_> {
-        Locked::new(self.writer.lock(), &self.watch)
+        Locked::new(self.writer.lock(), &self.notifier)
     }
 
     /// Takes the append lock, unless that could mean to wait for a sync: a waiter that has registered is then
@@ -117,7 +117,7 @@ impl Log {
 
     /// The append lock, which the caller does not hold yet, may be held across syncs as long as this lives.
     pub(crate) fn long_hold(&self) -> LongHold<'_> {
-        LongHold::begin(&self.long_holds, &self.watch)
+        LongHold::begin(&self.long_holds, &self.notifier)
     }
 
     /// The last appended record.
@@ -148,7 +148,7 @@ impl Log {
             if !writer.is_staged() && !writer.owes() {
                 return Ok(writer);
             }
-            let durable = self.commit.durable_bytes();
+            let durable = self.group_commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, slot)?;
                 continue;
@@ -176,7 +176,7 @@ impl Log {
         match slot {
             Some(slot) => self.settle_with(slot),
             None => {
-                let slot = self.commit.take();
+                let slot = self.group_commit.take_slot();
                 let settled = self.settle_with(&slot).map(drop);
                 // What is to be woken now is woken without any lock.
                 drop(slot);
@@ -189,7 +189,7 @@ impl Log {
     fn settle_with(&self, slot: &Slot<'_>) -> Result<Locked<'_>> {
         let mut writer = self.lock();
         if let Some(Note::Drop(dropped)) = writer.note.take_if(|note| matches!(note, Note::Drop(_))) {
-            self.commit.dropped(slot, dropped);
+            self.group_commit.dropped(slot, dropped);
         }
         Ok(match writer.note {
             // The note stays while the lock is not held, so that nothing is flushed.
@@ -245,18 +245,18 @@ impl Log {
         writer.check()?;
         let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
-        let durable = self.commit.durable_bytes();
+        let durable = self.group_commit.durable_bytes();
         if durable == committed.bytes {
             return Ok(());
         }
-        self.commit.begin(slot, generation, committed);
+        self.group_commit.round_begins(slot, generation, committed);
         if self.ahead.make(slot, &self.file, durable, committed.bytes).is_err() {
             self.take_room_off();
         }
         let began = Instant::now();
         match self.file.sync() {
             Ok(()) => {
-                self.commit.took(slot, began.elapsed());
+                self.group_commit.sync_took(slot, began.elapsed());
                 self.made_durable(slot, generation, committed);
                 Ok(())
             }
@@ -268,8 +268,8 @@ impl Log {
     }
 
     fn made_durable(&self, slot: &Slot<'_>, generation: u64, to: Watermark) {
-        self.commit.acknowledge(slot, generation, to);
-        self.watch.wake(News::Durable);
+        self.group_commit.acknowledge(slot, generation, to);
+        self.notifier.wake(Change::Durable);
     }
 
     /// Room ahead could not be had in full: gives back what there is, for the disk may be full. The caller has the slot.
@@ -322,7 +322,7 @@ impl Log {
         let (stage, waiting, kept) = (writer.stage, writer.waiting, writer.committed.index);
         writer.drop_staged();
         self.set_appended(kept);
-        Dropped { stage, kept, waiting, error: error.again() }
+        Dropped { stage, kept, waiting, error: error.clone() }
     }
 
     /// Rolls the file back to its committed end, before anything more is written: else a refused record could come back
@@ -347,7 +347,7 @@ impl Log {
                 }
                 self.made_durable(slot, generation, committed);
                 if let Some(dropped) = dropped {
-                    self.commit.dropped(slot, dropped);
+                    self.group_commit.dropped(slot, dropped);
                 }
                 writer
             }
@@ -366,7 +366,7 @@ impl Log {
             return Error::Poisoned { first: Arc::clone(first) };
         }
         let first = Arc::new(error);
-        let durable = self.commit.durable();
+        let durable = self.group_commit.durable();
         writer.failure = Some(Arc::clone(&first));
         writer.note = None;
         writer.drop_staged();
@@ -390,15 +390,15 @@ impl Log {
             let _ = take_off(&self.file, self.format, durable.bytes);
         }
         writer.committed = durable;
-        self.commit.fail(slot, cuts, Arc::clone(&first));
+        self.group_commit.fail(slot, cuts, Arc::clone(&first));
         drop(writer);
-        self.watch.wake(News::All);
+        self.notifier.wake(Change::All);
         Error::Poisoned { first }
     }
 
     /// Makes everything durable and marks the end, so that a journal closed cleanly is protected to its last byte.
     pub(crate) fn close(&self) -> Result<()> {
-        let slot = self.commit.take();
+        let slot = self.group_commit.take_slot();
         self.ahead.stop(&slot);
         self.sync_with(&slot).map_err(|error| match error {
             Error::Io { op: "write", path, source } => {

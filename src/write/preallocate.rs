@@ -135,7 +135,7 @@ fn extend(file: &JournalFile, to: u64) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::file::seam::FileSeam;
-    use crate::group_commit::{Commit, Watermark};
+    use crate::group_commit::{GroupCommit, Watermark};
 
     const LARGEST: u64 = 1 << 20;
 
@@ -156,20 +156,20 @@ mod tests {
     }
 
     /// A journal's file with 100 bytes in it, and what makes room in it.
-    fn place() -> (tempfile::TempDir, JournalFile, Commit, RoomAhead) {
+    fn place() -> (tempfile::TempDir, JournalFile, GroupCommit, RoomAhead) {
         let dir = tempfile::tempdir().unwrap();
         let (file, _) = JournalFile::open(&dir.path().join("j"), true, FileSeam::default()).unwrap();
         file.write_at(&[7; 100], 0).unwrap();
         let ahead = RoomAhead::new(LARGEST);
         ahead.state.lock().without = WITHOUT;
-        (dir, file, Commit::new(Watermark::default()), ahead)
+        (dir, file, GroupCommit::new(Watermark::default()), ahead)
     }
 
     #[test]
     fn the_first_few_syncs_go_without_room() {
         let (_dir, file, commit, _) = place();
         let ahead = RoomAhead::new(LARGEST);
-        let slot = commit.take();
+        let slot = commit.take_slot();
         for durable in 0..u64::from(WITHOUT) {
             ahead.make(&slot, &file, durable, durable + 1).unwrap();
             assert_eq!(file.len().unwrap(), 100);
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn room_is_made_when_it_is_used_up_and_not_before() {
         let (_dir, file, commit, ahead) = place();
-        let slot = commit.take();
+        let slot = commit.take_slot();
         ahead.make(&slot, &file, 0, 100).unwrap();
         let end = 100 + SMALLEST;
         assert_eq!((file.len().unwrap(), ahead.left(100)), (end, SMALLEST));
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn after_a_cut_room_is_made_anew() {
         let (_dir, file, commit, ahead) = place();
-        let slot = commit.take();
+        let slot = commit.take_slot();
         ahead.make(&slot, &file, 0, 100).unwrap();
         file.truncate(50).unwrap();
         ahead.cut(&slot);
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn after_a_failure_room_is_not_tried_again_soon() {
         let (_dir, file, commit, ahead) = place();
-        let slot = commit.take();
+        let slot = commit.take_slot();
         ahead.give_up(&slot, 100);
         for (committed, len) in [(200, 100), (100 + LARGEST, 100), (101 + LARGEST, 101 + LARGEST + SMALLEST)]
         {

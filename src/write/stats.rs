@@ -48,8 +48,8 @@ impl Log {
         drop(background);
         // Under the append lock no cut is under way, and nothing is committed: all of this is one moment.
         let mut writer = self.lock();
-        let durable = self.commit.durable();
-        let (syncs, synced_records) = self.commit.syncs();
+        let durable = self.group_commit.durable();
+        let (syncs, synced_records) = self.group_commit.syncs();
         let (appended, committed) = (writer.appended(), writer.committed);
         let held = writer.retired.held();
         let (views_held, held_bytes) = (held.len() as u64, held.iter().map(|view| view.map().limit()).sum());

@@ -9,7 +9,7 @@ use crate::file::preserve::{Copies, Seen};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::group_commit::{Dropped, Slot, Watermark};
 use crate::index::{Index, IndexWriter};
-use crate::notify::News;
+use crate::notify::Change;
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::{Extent, View};
@@ -30,22 +30,22 @@ impl Log {
         let long = self.long_hold();
         let done = self.cut_back(n);
         drop(long);
-        self.watch.wake(News::All);
+        self.notifier.wake(Change::All);
         done
     }
 
     fn cut_back(&self, n: u64) -> Result<()> {
         // Step 1: slot, then append lock, both held throughout; everything that stays flushed and synced. What readers hold
         // is copied in between: appends need not wait for that.
-        let slot = self.commit.take();
+        let slot = self.group_commit.take_slot();
         let copies = self.copy_ahead(&slot, n);
         let mut writer = self.flush_kept(&slot, n)?;
-        let (generation, old_end) = (self.commit.generation(), writer.committed);
-        if self.commit.durable_bytes() != old_end.bytes {
+        let (generation, old_end) = (self.group_commit.generation(), writer.committed);
+        if self.group_commit.durable_bytes() != old_end.bytes {
             if let Err(error) = self.file.sync() {
                 return Err(self.poison(&slot, writer, Rest::TakeOff, error));
             }
-            self.commit.acknowledge(&slot, generation, old_end);
+            self.group_commit.acknowledge(&slot, generation, old_end);
         }
         // A gap goes too if the journal is cleared, and with it the numbering.
         let clears = n == 0 && writer.view.first() > 1;
@@ -60,7 +60,7 @@ impl Log {
         }
         if writer.view.cuts() != generation {
             writer.generations.carried_out(old_end.index);
-            self.commit.cut(&slot, writer.view.cuts(), old_end);
+            self.group_commit.cut(&slot, writer.view.cuts(), old_end);
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Log {
             if n <= writer.committed.index {
                 return Ok(writer);
             }
-            let durable = self.commit.durable_bytes();
+            let durable = self.group_commit.durable_bytes();
             if writer.needs_slot(durable) {
                 writer = self.settle(writer, Some(slot))?;
                 continue;
@@ -151,7 +151,7 @@ impl Log {
         } else {
             writer.index.cut(end.index, end.bytes);
         }
-        self.commit.lower(slot, end);
+        self.group_commit.lower(slot, end);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
 
@@ -179,10 +179,10 @@ impl Log {
         writer.generations.carried_out(end.index);
         if let Err((_, error)) = &done {
             // What was staged was never written, and this did not remove it either.
-            let error = error.again();
-            self.commit.dropped(slot, Dropped { stage, kept: old.committed.index, waiting, error });
+            let error = error.clone();
+            self.group_commit.dropped(slot, Dropped { stage, kept: old.committed.index, waiting, error });
         }
-        self.commit.cut(slot, writer.view.cuts(), end);
+        self.group_commit.cut(slot, writer.view.cuts(), end);
         match done {
             Ok(marked) => {
                 writer.marked = marked;
@@ -200,7 +200,7 @@ impl Log {
         writer.index.restore(old.index, old.appended.index, old.appended.bytes);
         self.set_appended(old.appended.index);
         writer.publish_cut(map, old.committed);
-        self.commit.restore(slot, writer.view.cuts(), old.committed);
+        self.group_commit.restore(slot, writer.view.cuts(), old.committed);
     }
 
     /// Writes the mark that says "the journal ends at `end`" behind the old end, and takes the last record that is kept

@@ -2,7 +2,7 @@
 //! lock of [`Log`](crate::write::Log); nothing in here takes a lock or waits.
 //!
 //! Three watermarks: **appended** (in the staging buffer) ≥ **committed** (accepted by the file, readers see it) ≥
-//! **durable** (covered by a sync; kept in [`Commit`](crate::group_commit::Commit)). Visible is not durable.
+//! **durable** (covered by a sync; kept in [`GroupCommit`](crate::group_commit::GroupCommit)). Visible is not durable.
 
 use std::io::IoSlice;
 
@@ -13,7 +13,7 @@ use crate::file::preserve::{Copies, Mappings};
 use crate::format::{HEADER_LEN, Header, flag, record_end};
 use crate::group_commit::{Dropped, Watermark};
 use crate::index::IndexWriter;
-use crate::notify::{Asked, News};
+use crate::notify::{Change, WakeRequest};
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::View;
@@ -95,7 +95,7 @@ pub(crate) struct Writer {
     /// What a flush has met that must not wait for the roll-back.
     refused: Option<Error>,
     /// What those who wait for records are owed.
-    asked: Asked,
+    asked: WakeRequest,
     /// The committed end when the first of them asked.
     asked_at: Watermark,
     pub(crate) retired: Retired<View>,
@@ -149,7 +149,7 @@ impl Writer {
             view,
             generations,
             refused: None,
-            asked: Asked::Nothing,
+            asked: WakeRequest::None,
             asked_at: committed,
             retired: Retired::new(),
             mappings: Mappings::default(),
@@ -324,7 +324,7 @@ impl Writer {
 
     /// Begins the generation in which `kept` is the last record. A cut wakes all waiters, and they ask anew.
     fn begin_generation(&mut self, kept: u64) -> Arc<Generation> {
-        self.asked = Asked::Nothing;
+        self.asked = WakeRequest::None;
         self.generations.cut(kept)
     }
 
@@ -462,8 +462,8 @@ impl Writer {
     }
 
     /// Someone waits for a record that is not committed, and nothing is staged or someone sees to that.
-    pub(crate) fn ask(&mut self, asked: Asked) {
-        if self.asked == Asked::Nothing {
+    pub(crate) fn ask(&mut self, asked: WakeRequest) {
+        if self.asked == WakeRequest::None {
             self.asked_at = self.committed;
         }
         // Also if another was seen to that is gone: the one that asks now waits for what comes next.
@@ -477,16 +477,16 @@ impl Writer {
 
     /// What that was, as long as the file still holds what it has left.
     pub(crate) fn refused(&self) -> Option<Error> {
-        self.refused.as_ref().filter(|_| self.rolls_back()).map(Error::again)
+        self.refused.as_ref().filter(|_| self.rolls_back()).cloned()
     }
 
     /// What happened that someone has asked for, as the append lock is given up.
     #[inline]
-    pub(crate) fn news(&mut self) -> News {
-        if self.asked == Asked::Nothing {
-            return News::None;
+    pub(crate) fn take_change(&mut self) -> Change {
+        if self.asked == WakeRequest::None {
+            return Change::None;
         }
-        self.asked.news(!self.staging.is_empty(), self.committed != self.asked_at)
+        self.asked.due(!self.staging.is_empty(), self.committed != self.asked_at)
     }
 
     /// A map that shows the file up to `end`, if the current one does not. Made before the write: what is in the file

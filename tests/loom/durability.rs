@@ -11,7 +11,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use crate::error::{Error, Result};
-use crate::group_commit::{Commit, Dropped, Slot, Target, Watermark};
+use crate::group_commit::{Dropped, GroupCommit, Slot, Target, Watermark};
 use crate::model;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::view::generation::Generations;
@@ -52,10 +52,10 @@ impl Appends {
     }
 }
 
-/// `src/log.rs` without files: the order of its locks and of what it tells [`Commit`].
+/// `src/log.rs` without files: the order of its locks and of what it tells [`GroupCommit`].
 struct Log {
     appends: Mutex<Appends>,
-    commit: Commit,
+    group_commit: GroupCommit,
     /// How many of all appends the last sync covered. Relaxed: whoever knows of a sync has to know by other means.
     disk: AtomicU64,
     /// Appends whose records a sync has covered, which loom does not see.
@@ -113,7 +113,7 @@ impl Log {
                 waiting: Vec::new(),
                 failed: false,
             }),
-            commit: Commit::new(watermark(0)),
+            group_commit: GroupCommit::new(watermark(0)),
             disk: AtomicU64::new(0),
             durable: RefCell::default(),
             removed: RefCell::default(),
@@ -136,7 +136,7 @@ impl Log {
         appends.pending.push(total);
         let target = appends.target();
         drop(appends);
-        let result = self.commit.wait(target, |slot| self.lead(slot));
+        let result = self.group_commit.wait(target, |slot| self.lead(slot));
         let (durable, removed) = (self.is_durable(total), self.removed.borrow().contains(&total));
         assert_eq!(result.is_ok(), durable || removed, "{result:?}");
         result
@@ -154,7 +154,7 @@ impl Log {
         let mut appends = self.appends.lock();
         let (target, pending) = (appends.target(), appends.pending.clone());
         drop(appends);
-        self.commit.wait(target, |slot| self.lead(slot))?;
+        self.group_commit.wait(target, |slot| self.lead(slot))?;
         for total in pending {
             let durable = self.is_durable(total);
             assert!(durable || self.removed.borrow().contains(&total), "neither durable nor removed");
@@ -166,13 +166,13 @@ impl Log {
     fn wait_durable(&self) -> Result<()> {
         let mut appends = self.appends.lock();
         let (n, last) = (appends.index, appends.pending.last().copied());
-        if n <= self.commit.durable_index() {
+        if n <= self.group_commit.durable_index() {
             return Ok(());
         }
         let generation = Arc::clone(appends.generations.current());
         let target = appends.target();
         drop(appends);
-        self.commit.wait(target, |slot| self.lead(slot))?;
+        self.group_commit.wait(target, |slot| self.lead(slot))?;
         match generation.lowest_kept() {
             Some(kept) if n > kept => Err(Error::OutOfRange { index: n, first: 1, last: kept }),
             _ => {
@@ -193,16 +193,16 @@ impl Log {
             let some = appends.pending.len() > 1;
             let (committed, _) = appends.split(some);
             let (generation, stage) = (appends.generation(), appends.stage);
-            let kept = self.commit.durable_index() + committed.len() as u64;
+            let kept = self.group_commit.durable_index() + committed.len() as u64;
             (appends.index, appends.stage) = (kept, stage + 1);
             let waiting = std::mem::take(&mut appends.waiting);
             drop(appends);
             let waiting = waiting.into_iter().filter(|&n| n > kept).count() as u64;
-            self.commit.dropped(slot, Dropped { stage, kept, waiting, error: refused("write") });
+            self.group_commit.dropped(slot, Dropped { stage, kept, waiting, error: refused("write") });
             if let Some(&total) = committed.first() {
                 self.disk.store(total, Ordering::Relaxed);
                 self.durable.borrow_mut().push(total);
-                self.commit.acknowledge(slot, generation, watermark(kept));
+                self.group_commit.acknowledge(slot, generation, watermark(kept));
             }
             return Err(refused("write"));
         }
@@ -219,10 +219,10 @@ impl Log {
         appends.waiting.clear();
         drop(appends);
         if first && self.fails == Fails::Sync {
-            self.commit.begin(slot, generation, watermark(index));
+            self.group_commit.round_begins(slot, generation, watermark(index));
             self.appends.lock().failed = true;
             let failure = Arc::new(refused("sync"));
-            self.commit.fail(slot, generation + 1, Arc::clone(&failure));
+            self.group_commit.fail(slot, generation + 1, Arc::clone(&failure));
             return Err(Error::Poisoned { first: failure });
         }
         self.sync_up_to(slot, generation, index, total, pending);
@@ -230,18 +230,18 @@ impl Log {
     }
 
     fn sync_up_to(&self, slot: &Slot<'_>, generation: u64, index: u64, total: u64, pending: Vec<u64>) {
-        self.commit.begin(slot, generation, watermark(index));
+        self.group_commit.round_begins(slot, generation, watermark(index));
         self.disk.store(total, Ordering::Relaxed);
         self.durable.borrow_mut().extend(pending);
         let time = if self.syncs == Syncs::Quickly { Duration::ZERO } else { Duration::from_secs(1) };
-        self.commit.took(slot, time);
-        self.commit.acknowledge(slot, generation, watermark(index));
+        self.group_commit.sync_took(slot, time);
+        self.group_commit.acknowledge(slot, generation, watermark(index));
     }
 
     /// Cuts everything, as a truncation does: slot, then append lock, what is in the file synced first. What is staged is
     /// not written; if there is more than one record, the first was in the file before.
     fn truncate(&self) {
-        let slot = self.commit.take();
+        let slot = self.group_commit.take_slot();
         self.leading.with_mut(|_| ());
         let mut appends = self.appends.lock();
         let some = appends.pending.len() > 1;
@@ -249,28 +249,28 @@ impl Log {
         if let Some(&total) = committed.first() {
             self.disk.store(total, Ordering::Relaxed);
             self.durable.borrow_mut().push(total);
-            let end = watermark(self.commit.durable_index() + 1);
-            self.commit.acknowledge(&slot, appends.generation(), end);
+            let end = watermark(self.group_commit.durable_index() + 1);
+            self.group_commit.acknowledge(&slot, appends.generation(), end);
         }
-        self.commit.lower(&slot, watermark(0));
+        self.group_commit.lower(&slot, watermark(0));
         appends.generations.cut(0);
         (appends.index, appends.stage) = (0, appends.stage + 1);
         appends.waiting.clear();
         self.removed.borrow_mut().extend(staged);
         appends.generations.carried_out(0);
-        self.commit.cut(&slot, appends.generation(), watermark(0));
+        self.group_commit.cut(&slot, appends.generation(), watermark(0));
     }
 
     /// The same, taken back half way: what is staged stays so.
     fn take_back(&self) {
-        let slot = self.commit.take();
+        let slot = self.group_commit.take_slot();
         self.leading.with_mut(|_| ());
         let mut appends = self.appends.lock();
-        let end = self.commit.durable();
-        self.commit.lower(&slot, watermark(0));
+        let end = self.group_commit.durable();
+        self.group_commit.lower(&slot, watermark(0));
         appends.generations.cut(0);
         appends.generations.cut(end.index);
-        self.commit.restore(&slot, appends.generation(), end);
+        self.group_commit.restore(&slot, appends.generation(), end);
     }
 }
 
@@ -290,7 +290,7 @@ fn appends_that_share_a_sync_all_wake() {
         model(3, move || {
             let log = Log::on_a_disk(Fails::Nothing, syncs);
             at_once(&log, [Log::append; 3]).into_iter().for_each(Result::unwrap);
-            assert_eq!(log.commit.durable(), watermark(3));
+            assert_eq!(log.group_commit.durable(), watermark(3));
         });
     }
 }
@@ -303,7 +303,7 @@ fn whoever_comes_back_before_the_others_have_left_is_woken_by_the_last_of_them()
             let log = Log::on_a_disk(Fails::Nothing, syncs);
             let twice = |log: &Log| log.append().and_then(|()| log.append());
             at_once(&log, [twice, twice, Log::append]).into_iter().for_each(Result::unwrap);
-            assert_eq!(log.commit.durable(), watermark(5));
+            assert_eq!(log.group_commit.durable(), watermark(5));
         });
     }
 }
@@ -313,7 +313,7 @@ fn a_sync_covers_what_was_appended_before_it() {
     model(3, || {
         let log = Log::new(Fails::Nothing);
         at_once(&log, [Log::append, Log::sync, Log::append]).into_iter().for_each(Result::unwrap);
-        assert_eq!(log.commit.durable(), watermark(2));
+        assert_eq!(log.group_commit.durable(), watermark(2));
     });
 }
 
@@ -323,12 +323,12 @@ fn what_is_called_durable_is_on_the_disk() {
         let log = Log::new(Fails::Nothing);
         let watching = std::rc::Rc::clone(&log);
         let watcher = thread::spawn(move || {
-            let index = watching.commit.durable_index();
+            let index = watching.group_commit.durable_index();
             assert!(watching.disk.load(Ordering::Relaxed) >= index);
         });
         let watching = std::rc::Rc::clone(&log);
         let flusher = thread::spawn(move || {
-            let bytes = watching.commit.durable_bytes();
+            let bytes = watching.group_commit.durable_bytes();
             assert!(watching.disk.load(Ordering::Relaxed) >= bytes / 20);
         });
         log.append().unwrap();
@@ -343,9 +343,9 @@ fn a_failed_sync_reaches_every_waiter() {
         let log = Log::new(Fails::Sync);
         for result in at_once(&log, [Log::append, Log::append, Log::sync]) {
             // A sync of nothing is none.
-            assert!(result.is_err() || log.commit.durable_index() == 0);
+            assert!(result.is_err() || log.group_commit.durable_index() == 0);
         }
-        assert_eq!(log.commit.durable_index(), 0, "acknowledged after the failure");
+        assert_eq!(log.group_commit.durable_index(), 0, "acknowledged after the failure");
         assert_eq!(log.led.load(Unseen), 1, "led after the failure");
     });
 }
@@ -356,7 +356,7 @@ fn a_failed_write_reaches_those_who_waited_for_it_and_nobody_else() {
         let log = Log::new(Fails::Write);
         let refused = at_once(&log, [Log::append; 3]).iter().filter(|result| result.is_err()).count() as u64;
         assert!(refused > 0);
-        assert_eq!(log.commit.durable(), watermark(3 - refused));
+        assert_eq!(log.group_commit.durable(), watermark(3 - refused));
         log.append().unwrap();
     });
 }
@@ -371,7 +371,7 @@ fn a_truncation_acknowledges_what_it_synced_and_cut() {
     model(3, || {
         let log = Log::new(Fails::Nothing);
         at_once(&log, [truncate, Log::append, Log::append]).into_iter().for_each(Result::unwrap);
-        assert_eq!(log.commit.durable(), watermark(log.appends.lock().index));
+        assert_eq!(log.group_commit.durable(), watermark(log.appends.lock().index));
     });
 }
 

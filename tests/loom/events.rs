@@ -7,8 +7,7 @@ use std::task::{Context, Wake, Waker};
 use loom::thread;
 
 use crate::model;
-use crate::notify::event::{Event, Wait};
-use crate::notify::{News, Until};
+use crate::notify::{Change, Event, Wait, WaitUntil};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::write::Log;
 use crate::write::holds::LongHolds;
@@ -72,16 +71,16 @@ fn a_wake_for_one_beside_one_that_goes_away_is_not_lost() {
 /// A task that waits first, so that it is called first, and that no executor ever polls again, so that it does not help.
 /// Beside it a thread waits.
 fn beside_a_stalled_task(log: &Arc<Log>, during: impl FnOnce()) {
-    let mut stalled = log.watch.event(Until::Durable).listen();
+    let mut stalled = log.notifier.event(WaitUntil::Durable).listen();
     assert!(stalled.poll(&mut Context::from_waker(Waker::noop())).is_pending());
     let done = Arc::new(AtomicBool::new(false));
     let (waits, told) = (Arc::clone(log), Arc::clone(&done));
     let thread = thread::spawn(move || {
-        let event = waits.watch.event(Until::Durable);
+        let event = waits.notifier.event(WaitUntil::Durable);
         event.wait_while(|| !told.load(Ordering::Relaxed), None);
     });
     done.store(true, Ordering::Relaxed);
-    log.watch.wake(News::Durable);
+    log.notifier.wake(Change::Durable);
     during();
     thread.join().unwrap();
 }
@@ -114,14 +113,14 @@ fn what_the_holder_of_the_slot_owes_is_paid() {
         let done = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&done);
         let thread = thread::spawn(move || {
-            let event = waits.watch.event(Until::Durable);
+            let event = waits.notifier.event(WaitUntil::Durable);
             event.wait_while(|| !told.load(Ordering::Relaxed), None);
         });
         let other = Arc::clone(&log);
-        let other = thread::spawn(move || drop(other.commit.take()));
-        let slot = log.commit.take();
+        let other = thread::spawn(move || drop(other.group_commit.take_slot()));
+        let slot = log.group_commit.take_slot();
         done.store(true, Ordering::Relaxed);
-        log.watch.wake(News::Durable);
+        log.notifier.wake(Change::Durable);
         drop(slot);
         thread.join().unwrap();
         other.join().unwrap();
@@ -137,7 +136,7 @@ thread_local!(static OF: RefCell<Option<Arc<Log>>> = const { RefCell::new(None) 
 impl Wake for TakesTheSlot {
     fn wake(self: std::sync::Arc<Self>) {
         let log = OF.with_borrow(|log| log.as_ref().map(Arc::clone));
-        drop(log.expect("a model that runs").commit.take());
+        drop(log.expect("a model that runs").group_commit.take_slot());
     }
 }
 
@@ -147,16 +146,16 @@ fn a_waker_is_called_without_the_slot() {
         let log = Log::new();
         OF.set(Some(Arc::clone(&log)));
         let waker = Waker::from(std::sync::Arc::new(TakesTheSlot));
-        let mut listener = log.watch.event(Until::Durable).listen();
+        let mut listener = log.notifier.event(WaitUntil::Durable).listen();
         assert!(listener.poll(&mut Context::from_waker(&waker)).is_pending());
         let other = Arc::clone(&log);
         let other = thread::spawn(move || {
-            let slot = other.commit.take();
-            other.watch.wake(News::Durable);
+            let slot = other.group_commit.take_slot();
+            other.notifier.wake(Change::Durable);
             drop(slot);
         });
-        let slot = log.commit.take();
-        log.watch.wake(News::Durable);
+        let slot = log.group_commit.take_slot();
+        log.notifier.wake(Change::Durable);
         drop(slot);
         other.join().unwrap();
         drop(listener);

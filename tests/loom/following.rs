@@ -10,13 +10,13 @@ use loom::thread;
 
 use crate::error::Error;
 use crate::model;
-use crate::notify::Until;
+use crate::notify::WaitUntil;
 use crate::read::waiter::Waiter;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::write::{Disk, Log};
 
 /// One who waits for records to get as far as `until`.
-fn waiter(log: &Arc<Log>, until: Until) -> Waiter {
+fn waiter(log: &Arc<Log>, until: WaitUntil) -> Waiter {
     let mut waiter = Waiter::new(log);
     waiter.until = until;
     waiter
@@ -121,7 +121,7 @@ fn a_flush_that_fails_is_told_to_all_who_wait_for_it() {
 fn who_waits_for_the_disk_is_woken_by_the_sync() {
     model(3, || {
         let log = Log::new();
-        let mut waiter = waiter(&log, Until::Durable);
+        let mut waiter = waiter(&log, WaitUntil::Durable);
         let follower = thread::spawn(move || assert!(waiter.wait(1, None).unwrap()));
         log.append(1);
         log.sync();
@@ -131,7 +131,7 @@ fn who_waits_for_the_disk_is_woken_by_the_sync() {
 
 #[test]
 fn a_cut_is_told_to_who_waits_and_only_once() {
-    for until in [Until::Committed, Until::Durable] {
+    for until in [WaitUntil::Committed, WaitUntil::Durable] {
         model(3, move || {
             let log = Log::new();
             log.append(1);
@@ -151,7 +151,7 @@ fn a_cut_is_told_to_who_waits_and_only_once() {
 
 #[test]
 fn a_cut_wakes_who_waits() {
-    for until in [Until::Committed, Until::Durable] {
+    for until in [WaitUntil::Committed, WaitUntil::Durable] {
         model(3, move || {
             let log = Log::new();
             log.append(1);
@@ -185,7 +185,7 @@ fn a_cut_of_what_is_staged_leaves_nobody_asleep() {
 
 #[test]
 fn the_end_is_told_after_the_last_record() {
-    for until in [Until::Committed, Until::Durable] {
+    for until in [WaitUntil::Committed, WaitUntil::Durable] {
         model(3, move || {
             let log = Log::new();
             let mut waiter = waiter(&log, until);

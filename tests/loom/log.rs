@@ -1,14 +1,13 @@
 //! What `src/log.rs`, `src/ask.rs`, `src/locked.rs` and `src/writer.rs` do for those who wait, without a file, over the
-//! writer of the models and the real `watch.rs`.
+//! writer of the models and the real `notifier.rs`.
 
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::group_commit::{Commit, Watermark};
+use crate::group_commit::{GroupCommit, Watermark};
 use crate::journal;
-use crate::notify::background::{Answer, Work};
-use crate::notify::{Asked, News, Patience, Until, Watch};
+use crate::notify::{Answer, Change, MayBlock, Notifier, Request, WaitUntil, WakeRequest};
 use crate::options::IndexMode;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::view::View;
@@ -19,7 +18,7 @@ use crate::write::holds::{LongHold, LongHolds};
 /// What the append lock protects.
 struct Writer {
     writer: journal::Writer,
-    asked: Asked,
+    asked: WakeRequest,
     asked_at: u64,
     flushes: u64,
 }
@@ -28,8 +27,8 @@ pub(crate) struct Log {
     writer: Mutex<Writer>,
     pub(crate) publisher: Publisher<View>,
     long_holds: LongHolds,
-    pub(crate) watch: Arc<Watch>,
-    pub(crate) commit: Commit,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) group_commit: GroupCommit,
     appended: AtomicU64,
     closed: AtomicBool,
     disk: Disk,
@@ -63,26 +62,26 @@ impl Log {
     pub(crate) fn on_a_disk(disk: Disk) -> Arc<Self> {
         let writer = journal::Writer::new(IndexMode::Full);
         let publisher = writer.publisher.clone();
-        let watch = Arc::new(Watch::default());
+        let notifier = Arc::new(Notifier::default());
         let log = Arc::new(Self {
-            writer: Mutex::new(Writer { writer, asked: Asked::Nothing, asked_at: 0, flushes: 0 }),
+            writer: Mutex::new(Writer { writer, asked: WakeRequest::None, asked_at: 0, flushes: 0 }),
             publisher,
             long_holds: LongHolds::default(),
-            commit: Commit::new(Watermark::default()).watched_by(&watch),
-            watch,
+            group_commit: GroupCommit::new(Watermark::default()).with_notifier(&notifier),
+            notifier,
             appended: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             disk,
             failed: AtomicBool::new(false),
         });
-        log.watch.background.belongs_to(&log);
+        log.notifier.background.belongs_to(&log);
         log
     }
 
     /// Ends the background thread, if there is one, as all models do where one may be started.
     pub(crate) fn stop_background(&self) {
-        self.watch.background.stop();
-        self.watch.wake_due();
+        self.notifier.background.stop();
+        self.notifier.wake_due();
     }
 
     fn lock_shortly(&self) -> Option<MutexGuard<'_, Writer>> {
@@ -93,9 +92,9 @@ impl Log {
     fn unlock(&self, mut writer: MutexGuard<'_, Writer>) {
         let (appended, committed) = writer.writer.lasts();
         let moved = committed != writer.asked_at;
-        let news = writer.asked.news(appended > committed, moved);
+        let change = writer.asked.due(appended > committed, moved);
         drop(writer);
-        self.watch.wake(news);
+        self.notifier.wake(change);
     }
 
     pub(crate) fn append(&self, payload: u8) {
@@ -138,8 +137,8 @@ impl Log {
             || (self.disk == Disk::SyncsAndIsFull && !self.failed.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn flush_with(&self, patience: Patience) -> Result<bool> {
-        if patience == Patience::ForSyncs {
+    pub(crate) fn flush_with(&self, may_block: MayBlock) -> Result<bool> {
+        if may_block == MayBlock::OnSync {
             return self.flush().map(|()| true);
         }
         let Some(writer) = self.lock_shortly() else { return self.leave_flush() };
@@ -151,7 +150,7 @@ impl Log {
     }
 
     fn leave_flush(&self) -> Result<bool> {
-        match self.watch.background.request(Work::FLUSH) {
+        match self.notifier.background.request(Request::FLUSH) {
             Answer::Accepted | Answer::Stopped => Ok(false),
             Answer::NoThread => panic!("there always is one"),
         }
@@ -160,7 +159,7 @@ impl Log {
     pub(crate) fn flush_for_others(&self) {
         if self.flush().is_err() {
             self.failed.store(true, Ordering::Relaxed);
-            self.watch.wake(News::Committed);
+            self.notifier.wake(Change::Committed);
         }
     }
 
@@ -170,35 +169,35 @@ impl Log {
 
     /// Flushes, and makes durable what is committed.
     pub(crate) fn sync(&self) {
-        let slot = self.commit.take();
+        let slot = self.group_commit.take_slot();
         self.flush().unwrap();
         let writer = self.writer.lock();
         let (generation, (_, index)) = (writer.writer.generation().number(), writer.writer.lasts());
         drop(writer);
-        self.commit.acknowledge(&slot, generation, Watermark { index, bytes: index });
-        self.watch.wake(News::Durable);
+        self.group_commit.acknowledge(&slot, generation, Watermark { index, bytes: index });
+        self.notifier.wake(Change::Durable);
     }
 
     /// Keeps the records up to `n`, as a truncation does, which drops what is staged after that.
     pub(crate) fn cut(&self, n: u64) {
-        let long = LongHold::begin(&self.long_holds, &self.watch);
-        let slot = self.commit.take();
+        let long = LongHold::begin(&self.long_holds, &self.notifier);
+        let slot = self.group_commit.take_slot();
         let mut writer = self.writer.lock();
         let end = Watermark { index: n, bytes: n };
-        self.commit.lower(&slot, end);
-        writer.asked = Asked::Nothing;
+        self.group_commit.lower(&slot, end);
+        writer.asked = WakeRequest::None;
         writer.writer.cut(n);
         self.appended.store(n, Ordering::Release);
-        self.commit.cut(&slot, writer.writer.generation().number(), end);
+        self.group_commit.cut(&slot, writer.writer.generation().number(), end);
         self.unlock(writer);
         drop(slot);
         drop(long);
-        self.watch.wake(News::All);
+        self.notifier.wake(Change::All);
     }
 
     /// Holds the append lock across a sync, and changes nothing.
     pub(crate) fn hold_for_long(&self) {
-        let _long = LongHold::begin(&self.long_holds, &self.watch);
+        let _long = LongHold::begin(&self.long_holds, &self.notifier);
         let writer = self.writer.lock();
         self.unlock(writer);
     }
@@ -209,7 +208,7 @@ impl Log {
         let writer = self.writer.lock();
         self.closed.store(true, Ordering::Release);
         self.unlock(writer);
-        self.watch.wake(News::All);
+        self.notifier.wake(Change::All);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -220,27 +219,33 @@ impl Log {
         !self.is_closed() && self.appended.load(Ordering::Acquire) > self.publisher.load().committed()
     }
 
-    pub(crate) fn ask(&self, n: u64, until: Until, generation: &Arc<Generation>, patience: Patience) -> bool {
-        let writer = match patience {
-            Patience::ForSyncs => Some(self.writer.lock()),
-            Patience::ForWrites => self.lock_shortly(),
+    pub(crate) fn ask(
+        &self,
+        n: u64,
+        until: WaitUntil,
+        generation: &Arc<Generation>,
+        may_block: MayBlock,
+    ) -> bool {
+        let writer = match may_block {
+            MayBlock::OnSync => Some(self.writer.lock()),
+            MayBlock::OnWrite => self.lock_shortly(),
         };
         let Some(mut writer) = writer else { return true };
         let (appended, committed) = writer.writer.lasts();
-        let leaves = patience == Patience::ForWrites && self.needs_slot();
+        let leaves = may_block == MayBlock::OnWrite && self.needs_slot();
         let waits = Arc::ptr_eq(writer.writer.generation(), generation)
             && !self.is_closed()
             && match until {
-                Until::Committed => committed < n && (appended == committed || leaves),
-                Until::Durable => self.commit.durable().index < n,
+                WaitUntil::Committed => committed < n && (appended == committed || leaves),
+                WaitUntil::Durable => self.group_commit.durable().index < n,
             };
-        if waits && until == Until::Committed {
-            if writer.asked == Asked::Nothing {
+        if waits && until == WaitUntil::Committed {
+            if writer.asked == WakeRequest::None {
                 writer.asked_at = committed;
             }
-            writer.asked = if appended > committed { Asked::Commit } else { Asked::Append };
+            writer.asked = if appended > committed { WakeRequest::OnCommit } else { WakeRequest::OnAppend };
         }
-        let leaves = waits && until == Until::Committed && appended > committed;
+        let leaves = waits && until == WaitUntil::Committed && appended > committed;
         self.unlock(writer);
         if leaves {
             return matches!(self.leave_flush(), Ok(false));

@@ -8,7 +8,7 @@ use crate::model;
 use crate::write::Log;
 
 fn durable(log: &Log) -> u64 {
-    log.commit.durable_index()
+    log.group_commit.durable_index()
 }
 
 fn committed(log: &Log) -> u64 {

@@ -1,4 +1,4 @@
-//! `wally append`: standard input becomes records.
+//! `wally append`: appends standard input to a journal.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -16,10 +16,10 @@ use crate::progress::{self, Meter};
 
 /// Append standard input to a journal, creating it if it does not exist
 ///
-/// Prints how many records were appended, the index of the last one, and the rate. When it has exited with 0, all of
-/// them are durable, whatever --sync says.
+/// Prints the number of appended records, the index of the last one, and the rate. When the command exits with 0, all
+/// records are durable, under every --sync.
 ///
-/// A torn tail that a crash left is cut off first, which is reported on standard error; a corrupt journal is left
+/// A torn tail that a crash left is cut off first, and the cut is reported on standard error. A corrupt journal is left
 /// untouched.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -33,19 +33,19 @@ Examples:
 pub(crate) struct Append {
     /// The journal
     file: PathBuf,
-    /// The format of a journal that is created; one that has records keeps its own
+    /// The format of a journal that is created; a journal that has records keeps its format
     #[arg(long, value_enum, default_value_t = FormatName::Sealed)]
     format: FormatName,
-    /// Append N records at a time, each N as an atomic batch: after a crash all of them are there or none
+    /// Append N records at a time as an atomic batch: after a crash all records of a batch are there or none
     ///
-    /// The last batch holds what is left. In the reference format a batch is only quicker, not atomic.
+    /// The last batch holds the rest. In the reference format a batch is only faster, not atomic.
     #[arg(long, value_name = "N")]
     batch: Option<NonZeroUsize>,
     /// When records become durable: `always` (each record or batch before the next is read), `never` (once, at the
-    /// end), or at least every so many milliseconds
+    /// end), or at least once in so many milliseconds
     ///
-    /// With `never` and with milliseconds, records that were read but not made durable yet are lost when the command
-    /// is killed.
+    /// With `never` and with milliseconds, records that were read but are not durable yet are lost when the command is
+    /// killed.
     #[arg(long, value_name = "always|never|MILLISECONDS", default_value = "always", value_parser = sync_policy)]
     sync: SyncPolicy,
     /// How standard input is split into records
@@ -63,7 +63,7 @@ enum FormatName {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Input {
-    /// A record a line, without its newline; any bytes, and a carriage return belongs to the record
+    /// One record per line, without its newline; any bytes are allowed, and a carriage return belongs to the record
     Lines,
     /// Each record after its length, a little-endian u32
     LengthPrefixed,
@@ -111,8 +111,8 @@ impl Append {
     }
 
     fn append_all(&self, journal: &Journal, tally: &mut Tally) -> Result<(), Failure> {
-        let mut records = Records::of_stdin(self.input)?;
-        if records.come_from(&self.file) {
+        let mut records = InputRecords::of_stdin(self.input)?;
+        if records.are_from(&self.file) {
             let path = self.file.display();
             return Err(Failure::new(OTHER, format!("{path} is the journal and standard input at once")));
         }
@@ -132,7 +132,7 @@ impl Append {
                 let mut bytes = 0;
                 let mut more = true;
                 while more {
-                    // A batch that the input breaks off in is not written: whole or not at all.
+                    // A batch in which the input breaks off is not written: a batch is whole or not there at all.
                     more = records.next(&mut record)?;
                     if more {
                         batch.push(&record);
@@ -153,7 +153,7 @@ impl Append {
     }
 }
 
-/// What the journal has taken so far.
+/// What was appended so far.
 struct Tally {
     records: u64,
     bytes: u64,
@@ -178,18 +178,18 @@ fn were(records: u64) -> String {
 }
 
 /// Standard input, split into records.
-struct Records {
+struct InputRecords {
     input: BufReader<File>,
     form: Input,
     /// Bytes read so far.
     consumed: u64,
-    /// How many bytes there are, if the input is a file.
+    /// The number of bytes that there are, if the input is a file.
     total: Option<u64>,
 }
 
-impl Records {
+impl InputRecords {
     fn of_stdin(form: Input) -> Result<Self, Failure> {
-        // The descriptor itself, since std's handle has a small buffer of its own.
+        // The descriptor itself is read, since std's handle has a small buffer of its own.
         let fd = io::stdin().as_fd().try_clone_to_owned().map_err(unreadable)?;
         let mut file = File::from(fd);
         let total = match file.metadata() {
@@ -199,8 +199,8 @@ impl Records {
         Ok(Self { input: BufReader::with_capacity(256 << 10, file), form, consumed: 0, total })
     }
 
-    /// Whether the input is this very file, which would then grow for ever.
-    fn come_from(&self, path: &Path) -> bool {
+    /// Returns `true` if the input is the file at `path`, which would then grow for ever.
+    fn are_from(&self, path: &Path) -> bool {
         let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
         match (self.input.get_ref().metadata(), fs::metadata(path)) {
             (Ok(input), Ok(journal)) => place(input) == place(journal),
@@ -208,7 +208,7 @@ impl Records {
         }
     }
 
-    /// Puts the next record into `record`; `false` at the end of the input.
+    /// Reads the next record into `record`. Returns `false` at the end of the input.
     fn next(&mut self, record: &mut Vec<u8>) -> Result<bool, Failure> {
         record.clear();
         match self.form {
@@ -242,7 +242,8 @@ impl Records {
         Ok(true)
     }
 
-    /// Reads up to `len` bytes. The buffer grows with what is there, never by what a length promises.
+    /// Reads up to `len` bytes and returns their number. The buffer grows with the bytes that are there, never by a stated
+    /// length.
     fn take(&mut self, len: u64, into: &mut Vec<u8>) -> Result<u64, Failure> {
         let read = self.input.by_ref().take(len).read_to_end(into).map_err(unreadable)? as u64;
         self.consumed += read;

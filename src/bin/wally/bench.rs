@@ -1,4 +1,4 @@
-//! `wally bench`: what a journal would do on this disk, in a minute at most.
+//! `wally bench`: measures a journal on a disk, in a minute at most.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use crate::outcome::{self, Failure, OTHER, Outcome, Output};
 use crate::progress::Meter;
 use crate::work::{APPEND_BYTES, Ground, READ_BYTES, Sample, Slice, Work};
 
-/// Measure what a journal does on the disk of a folder
+/// Measure a journal on the disk of a folder
 ///
-/// Appends of several lengths without sync, durable appends by 1, 8 and 64 threads, random reads by one thread and by
-/// as many as the machine runs at once, a scan, and a reopen with all its checks. Each is done for the same time, in
-/// turns, in five rounds. The table has the median of the rounds, the lowest and the highest. A wide spread means that
-/// the machine did something else meanwhile.
+/// Measures appends of several lengths without sync, durable appends by 1, 8 and 64 threads, random reads by one thread and
+/// by as many as the machine runs at once, a scan, and a reopen with all its checks. Each kind of work runs for the same
+/// time, interleaved with the others, in five rounds. The table has the median, the lowest and the highest of the rounds. A
+/// wide range means that the machine was busy with something else.
 ///
-/// Records a second are those that a program gets: the call and its checks are included. What is read was just written,
-/// so it comes from memory, not from the disk. Only the durable appends wait for the disk; the last column is how many
-/// records shared a sync.
+/// The rates are those that a program gets: they include the call and its checks. Records that are read were just written,
+/// so they come from memory, not from the disk. Only the durable appends wait for the disk; the last column is the mean
+/// number of records that one sync covered.
 ///
-/// It works in a new folder inside DIR, which is removed at the end, also on Ctrl-C. (Killed with SIGKILL it leaves
-/// a folder wally-bench-*.) It writes up to several GiB, but needs no more than 320 MiB at a time, and does not begin
-/// if they are not free.
+/// The command works in a new folder inside DIR, which is removed at the end, also on Ctrl-C. (Killed with SIGKILL it
+/// leaves a folder wally-bench-*.) It writes up to several GiB, but needs at most 320 MiB at a time, and does not begin if
+/// they are not free.
 ///
-/// With --json, `results` has an object for each line; `threads` is null for `reopen`, which takes what there is, and
-/// `records_per_sync` is null where nothing is synced.
+/// With --json, `results` has an object for each line; `threads` is null for `reopen`, which uses the threads that there
+/// are, and `records_per_sync` is null where nothing is synced.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -40,7 +40,7 @@ Examples:
 pub(crate) struct Bench {
     /// The folder to measure in
     dir: PathBuf,
-    /// How long to measure, all in all; preparing and cleaning up take a few seconds more
+    /// For how many seconds to measure in total; preparing and cleaning up take a few seconds more
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=50))]
     seconds: u64,
     /// Print a JSON object on one line
@@ -50,11 +50,11 @@ pub(crate) struct Bench {
 
 const ROUNDS: u32 = 5;
 
-/// What has to be free, in bytes. The journal that is read is there twice, and has headers, too.
+/// The space that has to be free, in bytes. The journal that is read is there twice, and has headers, too.
 const ROOM: u64 = 320 << 20;
 const _: () = assert!(APPEND_BYTES + 2 * READ_BYTES + READ_BYTES / 4 < ROOM);
 
-/// Whatever happens, no measurement begins later than this.
+/// No measurement begins later than this.
 const LATEST: Duration = Duration::from_secs(55);
 
 impl Bench {
@@ -72,7 +72,7 @@ impl Bench {
             .tempdir_in(&dir)
             .map_err(|error| self.unusable(&error))?;
         let measured = self.measure(folder.path(), &signal);
-        // Whatever the result, no file stays, and one that does is reported.
+        // No file stays, whatever the result; a file that could not be removed is reported.
         let path = folder.path().to_owned();
         let removed = folder.close();
         let measured = measured?;
@@ -121,7 +121,7 @@ impl Bench {
                 }
             }
         }
-        // What a very slow disk left no time for is not there.
+        // Work that a very slow disk left no time for has no row.
         rows.retain(|row| !row.samples.is_empty());
         Ok(Measured { rows, read: ground.records() })
     }
@@ -176,7 +176,7 @@ fn interrupted(signal: usize) -> Failure {
     Failure::new(code, "interrupted; what it had written is removed")
 }
 
-/// What came out.
+/// The results.
 struct Measured {
     rows: Vec<Row>,
     /// Records in the journal that was read.
@@ -212,7 +212,7 @@ impl Row {
         self.spread().median * self.work.len() as f64 / f64::from(1 << 20)
     }
 
-    /// Over all rounds.
+    /// Returns the mean number of records that a sync covered, over all rounds.
     fn per_sync(&self) -> Option<f64> {
         let all: Option<Vec<_>> = self.samples.iter().map(|sample| sample.per_sync).collect();
         all.filter(|all| !all.is_empty()).map(|all| all.iter().sum::<f64>() / all.len() as f64)

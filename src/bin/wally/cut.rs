@@ -11,8 +11,8 @@ use crate::progress;
 
 /// Remove the records after index N
 ///
-/// What is removed is gone: nothing keeps a copy. It is durable when the command exits. A torn tail is cut off first,
-/// which is reported on standard error; a corrupt journal is left untouched.
+/// No copy of the removed records is kept. The removal is durable when the command exits. A torn tail is cut off first, and
+/// the cut is reported on standard error. A corrupt journal is left untouched.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
 pub(crate) struct Truncate {
     /// The journal
     file: PathBuf,
-    /// The last index to keep; 0 removes all records and restarts at 1
+    /// The last index to keep; 0 removes all records, and the journal begins at 1 again
     #[arg(long, value_name = "N")]
     keep: u64,
 }
@@ -47,13 +47,13 @@ impl Truncate {
 
 /// Cut a torn or corrupt journal at the first record that is not valid
 ///
-/// Prints first what will be cut: from which offset, how many bytes, and how many whole records are among them. What is
-/// cut is kept in a file next to the journal, named FILE.cut-OFFSET, whose name is printed, unless it is what a truncation
-/// that a crash interrupted was to remove. A clean journal is left alone, and so is a file that is not a journal, or one
-/// that a newer version wrote.
+/// First prints what will be cut: from which offset, how many bytes, and how many whole records they hold. The cut bytes
+/// are kept in a file next to the journal, named FILE.cut-OFFSET, and its name is printed; the rest of a truncation that a
+/// crash interrupted is not kept. A clean journal, a file that is not a journal, and a journal that a newer version wrote
+/// are left untouched.
 ///
-/// A torn tail needs no repair: the next writer cuts it off by itself. Corrupt means that bytes which were durable have
-/// changed since, so look at the disk first.
+/// A torn tail needs no repair: the next writer cuts it off. Corrupt means that bytes which were durable have changed since,
+/// so check the disk first.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -94,14 +94,14 @@ impl Repair {
         outcome::close(journal, Ok(()))?;
         match cut {
             Some(cut) => outcome::print(format_args!("{path}: {cut}; {} left", count(left, "record")))?,
-            // Between looking and locking another writer came by and did it.
+            // Another writer has repaired it between the inspection and the lock.
             None => outcome::print(format_args!("{path}: nothing to repair any more"))?,
         }
         Ok(0)
     }
 }
 
-/// What is cut, in words.
+/// Describes what is cut.
 fn plan(found: &Inspection, dry_run: bool) -> String {
     let go = if dry_run { "would be cut" } else { "will be cut" };
     let bytes = count(found.file_bytes.saturating_sub(found.good_bytes), "byte");

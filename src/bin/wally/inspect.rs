@@ -1,4 +1,4 @@
-//! `wally info` and `wally verify`: what a journal holds and what state it is in, read without a lock.
+//! `wally info` and `wally verify`: show what a journal holds and its state, without a lock.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use wally::{Format, Inspection, State, Walk};
 
 use crate::outcome::{self, CORRUPT, Failure, NOT_A_JOURNAL, OTHER, Outcome, Output, TORN, count};
 
-/// Show what a journal holds and what state it is in
+/// Show what a journal holds and its state
 ///
-/// Exits with 0 whatever the state is, as long as it can be determined. Every record is read and its checksum checked.
+/// Exits with 0 in every state, as long as the state can be determined. Reads every record and checks its checksum.
 ///
 /// With --json, `format` and `damage_offset` are null where there is none; `state` is one of clean, torn, corrupt,
-/// not_a_journal, unsupported; `records_beyond` counts the whole records found behind the damage, is a lower bound
-/// if there is so much of it that the search stopped, and null if the journal is neither torn nor corrupt.
+/// not_a_journal, unsupported; `records_beyond` is the number of whole records found after the damage: a lower bound if
+/// the search ended at its limit, and null if the journal is neither torn nor corrupt.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,11 +30,11 @@ pub(crate) struct Info {
 
 /// Check every record; the exit code is the state
 ///
-/// 0 clean, 1 torn (what a crash leaves of a write or a truncation that was never finished; the next writer cuts it
-/// off), 2 corrupt (what was durable is damaged), 3 not a journal, 4 anything else, as a file that does not exist or
-/// that a newer version wrote.
+/// 0: clean. 1: torn, which is what a crash leaves of an unfinished write or truncation; the next writer cuts it off. 2:
+/// corrupt, durable bytes are damaged. 3: not a journal. 4: anything else, such as a file that does not exist or that a
+/// newer version wrote.
 ///
-/// With --json it prints the object that `wally info --json` prints.
+/// With --json the command prints the same object as `wally info --json`.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -70,7 +70,7 @@ impl Verify {
             outcome::print(format_args!("{}: {}", self.file.display(), summary(&found)))
         };
         match printed {
-            // The verdict is the exit code, and it stands even if the words cannot be written.
+            // The exit code is the result, and it holds even if the message cannot be written.
             Ok(()) | Err(Failure::BrokenPipe) => Ok(code(found.state)),
             Err(failure) => Err(failure),
         }
@@ -87,7 +87,7 @@ fn code(state: State) -> u8 {
     }
 }
 
-/// The state in one line.
+/// Describes the state in one line.
 pub(crate) fn summary(found: &Inspection) -> String {
     let good = format!("{} in {}", count(found.records, "whole record"), count(found.good_bytes, "byte"));
     match found.state {
@@ -104,7 +104,7 @@ fn place(found: &Inspection) -> u64 {
     found.damage_offset.unwrap_or(found.good_bytes)
 }
 
-/// How much was found behind the damage, if it was looked for.
+/// Describes what was found after the damage, if it was looked for.
 pub(crate) fn beyond(found: &Inspection) -> String {
     let Some(beyond) = found.beyond else { return String::new() };
     let at_least = if beyond.at_least { "at least " } else { "" };

@@ -13,8 +13,8 @@ use crate::progress::Meter;
 
 /// List the records: index, offset of the header, length, CRC-32, separated by tabs
 ///
-/// The payload begins 16 bytes after the offset. Every checksum is checked. Of a torn or damaged journal all that is
-/// good is listed, then the place of the damage is reported on standard error.
+/// The payload begins 16 bytes after the offset. Every checksum is checked. In a torn or corrupt journal the records before
+/// the damage are listed, then the place of the damage is reported on standard error.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -39,22 +39,22 @@ impl Ls {
 
 /// Print the records' payloads
 ///
-/// Every checksum is checked. Of a torn or damaged journal all that is good is printed, then the place of the damage
-/// is reported on standard error.
+/// Every checksum is checked. In a torn or corrupt journal the records before the damage are printed, then the place of the
+/// damage is reported on standard error.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-  Records 100 to 110, one a line:
+  Records 100 to 110, one per line:
     wally cat --from 100 --to 110 events.wally
-  All of them in a form that any bytes survive, into another journal:
+  All records in a form that preserves any bytes, into another journal:
     wally cat --output length-prefixed old.wally | wally append --input length-prefixed --sync never new.wally")]
 pub(crate) struct Cat {
     /// The journal
     file: PathBuf,
-    /// The first index to print, if the journal goes that far
+    /// The first index to print
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     from: u64,
-    /// The last index to print; what follows it is not looked at
+    /// The last index to print; records after it are not read
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
     /// How records are separated
@@ -84,7 +84,7 @@ impl Cat {
             if entry.index >= self.from {
                 self.output.print(entry, output)?;
             }
-            // Not one record further than asked: damage there is not this call's business.
+            // No record after the last one that was asked for is read: damage there does not concern this call.
             Ok(if entry.index == self.to { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
     }
@@ -125,13 +125,13 @@ fn hex(byte: u8) -> [u8; 2] {
     [digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Hands `each` one record after the other until it breaks off or the journal ends, and returns how it ended.
+/// Calls `each` with one record after the other until it breaks off or the journal ends.
 fn each_record(
     path: &Path,
     mut each: impl FnMut(&Entry, &mut Output) -> Result<ControlFlow<()>, Failure>,
 ) -> Outcome {
     let mut walk = Walk::open(path)?;
-    // Only for the bar: a length that cannot be had is no failure.
+    // The length is only for the progress bar, so not getting it is no failure.
     let meter = Meter::new("reading", fs::metadata(path).map(|meta| meta.len()).ok(), &io::stdout());
     let mut output = Output::new();
     while let Some(entry) = walk.next() {
@@ -151,7 +151,7 @@ fn each_record(
     Ok(0)
 }
 
-/// What the error means that a walk ended with: it is the same at a torn tail and at damage.
+/// Returns the failure that a walk's last error means. A walk ends with the same error at a torn tail and at damage.
 pub(crate) fn broken_off(path: &Path, walk: &Walk, error: Error) -> Failure {
     let Error::Corrupt { offset, index, beyond, .. } = &error else { return Failure::from(error) };
     let (code, what) = match walk.state() {

@@ -1,8 +1,7 @@
-//! The command `wally`: looks into journals, appends to them, cuts them.
+//! The command `wally`: reads journals, appends to them and cuts them.
 //!
-//! One file per concern: [`append`] writes, [`list`], [`tail`] and [`inspect`] only read, [`cut`] shortens, [`bench`]
-//! measures, with the [`work`] that it times; [`outcome`] is how a command ends, [`progress`] what a person at a
-//! terminal sees meanwhile.
+//! One file for each job: [`append`] writes, [`list`], [`tail`] and [`inspect`] only read, [`cut`] shortens, [`bench`]
+//! measures the [`work`]; [`outcome`] holds the exit codes and messages, [`progress`] the progress bar.
 
 mod append;
 mod bench;
@@ -23,8 +22,8 @@ use outcome::{Failure, OTHER, Outcome};
 /// Works with wally journals: append-only files of records, numbered from 1.
 ///
 /// `ls`, `cat`, `tail`, `info` and `verify` take no lock and write nothing: they work on a journal that a program has open
-/// for writing, and show what that program has handed to the system. `append`, `truncate` and `repair` need the
-/// journal for themselves. `bench` uses none but its own.
+/// for writing, and show what that program has written to the file. `append`, `truncate` and `repair` lock the journal, so
+/// no other program may have it open for writing. `bench` uses journals of its own.
 #[derive(Parser)]
 #[command(name = "wally", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -34,13 +33,13 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    it worked; for `verify`: the journal is clean
-  1    the journal is torn: what a crash leaves of a write that was never finished (the next writer cuts it off)
-  2    the journal is corrupt: what was durable is damaged (see `wally repair`)
+  0    success; for `verify`: the journal is clean
+  1    the journal is torn: a crash left an unfinished write or truncation (the next writer cuts it off)
+  2    the journal is corrupt: durable bytes are damaged (see `wally repair`)
   3    the file is not a journal
   4    anything else: wrong usage, no such file, a newer format, locked, out of range, a full disk
   130  `bench` was interrupted (likewise 143 and 129: 128 and the number of the signal)
-  141  the output was closed by the program that reads it, as in `wally cat FILE | head`
+  141  the program that reads the output closed it, as in `wally cat FILE | head`
 
 `info` and `repair --dry-run` describe a damaged journal and exit with 0; to test for damage, use `verify`.";
 
@@ -78,11 +77,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command.run(),
         Err(error) => usage(&error),
     };
-    ExitCode::from(outcome.unwrap_or_else(|failure| failure.tell()))
+    ExitCode::from(outcome.unwrap_or_else(|failure| failure.report()))
 }
 
-/// Prints what clap has to say: help and the version, which were asked for, or what is wrong with the arguments.
-/// The code that clap exits with then is 2, which means "corrupt" here.
+/// Prints clap's message: the help or the version, if they were asked for, or what is wrong with the arguments. The exit
+/// code is not clap's, which is 2 for wrong arguments: here 2 means "corrupt".
 fn usage(error: &clap::Error) -> Outcome {
     let printed = error.print();
     if error.use_stderr() {

@@ -1,10 +1,10 @@
-//! How a command ends: its exit code, and the one line on standard error that says why.
+//! How a command ends: its exit code, and the one line on standard error with the reason.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use wally::{Error, Journal, Verdict};
 
-/// What a command returns: the code to exit with, or why it failed.
+/// What a command returns: the exit code, or the failure.
 pub(crate) type Outcome = Result<u8, Failure>;
 
 /// The journal is torn.
@@ -21,18 +21,18 @@ const BROKEN_PIPE: u8 = 128 + 13;
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Standard output was closed by the program that reads it, which is no failure to report.
+    /// The program that reads standard output closed it. This is not reported.
     BrokenPipe,
-    /// Worth one line, and this exit code.
-    Told { code: u8, message: String },
+    /// Reported in one line on standard error, with this exit code.
+    Reported { code: u8, message: String },
 }
 
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self::Told { code, message: message.into() }
+        Self::Reported { code, message: message.into() }
     }
 
-    /// What a failed write to standard output means.
+    /// Returns the failure that a failed write to standard output means.
     pub(crate) fn stdout(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,
@@ -40,29 +40,31 @@ impl Failure {
         }
     }
 
-    /// The same failure with more to say.
+    /// Returns the same failure with more text in its message.
     pub(crate) fn and(self, more: &str) -> Self {
         match self {
             Self::BrokenPipe => Self::BrokenPipe,
-            Self::Told { code, message } => Self::Told { code, message: format!("{message}; {more}") },
+            Self::Reported { code, message } => {
+                Self::Reported { code, message: format!("{message}; {more}") }
+            }
         }
     }
 
-    /// The same failure, and `error` when the journal was closed after it. A poisoned journal answers with its first
-    /// failure again, which was told already.
+    /// Returns the same failure, and `error` in its message, with which closing the journal failed after it. Closing a
+    /// poisoned journal returns its first failure, which is in the message already.
     fn and_closing(self, error: &Error) -> Self {
         let error = error.to_string();
         match self {
-            Self::Told { ref message, .. } if message.contains(&error) => self,
+            Self::Reported { ref message, .. } if message.contains(&error) => self,
             failure => failure.and(&format!("closing it failed, too: {error}")),
         }
     }
 
-    /// Says it and returns the exit code.
-    pub(crate) fn tell(self) -> u8 {
+    /// Reports the failure and returns the exit code.
+    pub(crate) fn report(self) -> u8 {
         match self {
             Self::BrokenPipe => BROKEN_PIPE,
-            Self::Told { code, message } => {
+            Self::Reported { code, message } => {
                 say(&message);
                 code
             }
@@ -81,12 +83,12 @@ impl From<Error> for Failure {
     }
 }
 
-/// One line on standard error. If that cannot be written, the exit code is all that is left.
+/// Prints one line on standard error. If that fails, the exit code alone has to do.
 pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "wally: {message}");
 }
 
-/// Standard output, buffered. Commands flush it themselves, since a drop could not report.
+/// Standard output, buffered. Commands flush it explicitly, since a drop could not report a failure.
 pub(crate) struct Output(BufWriter<StdoutLock<'static>>);
 
 impl Output {
@@ -114,7 +116,7 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     output.flush()
 }
 
-/// Closes a journal after `done`, and reports both if both failed, but the same failure once.
+/// Closes a journal after `done`. If both failed, the message has both failures, but the same failure only once.
 pub(crate) fn close<T>(journal: Journal, done: Result<T, Failure>) -> Result<T, Failure> {
     match (done, journal.close()) {
         (Ok(done), Ok(())) => Ok(done),
@@ -124,7 +126,7 @@ pub(crate) fn close<T>(journal: Journal, done: Result<T, Failure>) -> Result<T, 
     }
 }
 
-/// What opening cut off, if it cut anything that was not room ahead.
+/// Describes what opening cut off, if it cut anything other than preallocated zeros.
 pub(crate) fn what_was_cut(journal: &Journal) -> Option<String> {
     let report = journal.recovery();
     let why = match report.verdict {
@@ -141,7 +143,7 @@ pub(crate) fn what_was_cut(journal: &Journal) -> Option<String> {
     Some(text)
 }
 
-/// `1 record`, `2 records`.
+/// Returns a count with its noun: `1 record`, `2 records`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
@@ -151,10 +153,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_closing_says_again_is_said_once() {
+    fn a_failure_that_closing_repeats_is_reported_once() {
         let told = |failure| match failure {
-            Failure::Told { code, message } => (code, message),
-            Failure::BrokenPipe => panic!("nothing would be said"),
+            Failure::Reported { code, message } => (code, message),
+            Failure::BrokenPipe => panic!("nothing would be reported"),
         };
         let same = Failure::from(Error::Closed).and_closing(&Error::Closed);
         assert_eq!(told(same), (OTHER, Error::Closed.to_string()));

@@ -1,4 +1,4 @@
-//! What a person at a terminal sees of a long run: a bar on standard error, and nothing if that is no terminal.
+//! A progress bar on standard error for long runs, if standard error is a terminal.
 
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
@@ -6,18 +6,18 @@ use std::ops::ControlFlow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wally::Options;
 
-/// A progress bar, in bytes or in steps, or nothing at all. It is wiped when it is dropped, so that it leaves no trace between
-/// the lines that matter.
+/// A progress bar, in bytes or in steps, or nothing at all. A drop erases it, so that it leaves no trace between the lines of
+/// output.
 pub(crate) struct Meter(Option<ProgressBar>);
 
 impl Meter {
-    /// A bar towards `total` bytes, if it is known, unless `other` is a terminal: there the bar would stand between
+    /// Creates a bar towards `total` bytes, if that is known, unless `other` is a terminal: there the bar would stand between
     /// the lines that are typed or printed.
     pub(crate) fn new(what: &'static str, total: Option<u64>, other: &impl IsTerminal) -> Self {
         if other.is_terminal() { Self(None) } else { Self::unless_unseen(what, total) }
     }
 
-    /// A bar of `total` steps, for what prints nothing until it is done.
+    /// Creates a bar of `total` steps, for a command that prints nothing until it is done.
     pub(crate) fn of_steps(total: u64) -> Self {
         Self::with_template("{wide_bar} {pos}/{len} {eta}  {msg}", "", Some(total))
     }
@@ -35,7 +35,7 @@ impl Meter {
             return Self(None);
         }
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        // Set up in a way that draws nothing yet: what is over at once shows no bar at all.
+        // Set up so that it draws nothing yet: work that is over at once shows no bar.
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         Self(Some(bar.with_style(style).with_message(what)))
     }
@@ -46,7 +46,7 @@ impl Meter {
         }
     }
 
-    /// One more step is done, and `what` comes next.
+    /// Counts one more step, and shows that `what` comes next.
     pub(crate) fn step(&self, what: &str) {
         if let Some(bar) = &self.0 {
             bar.set_message(what.to_owned());
@@ -63,7 +63,7 @@ impl Drop for Meter {
     }
 }
 
-/// Makes `options` show how far opening has come, for as long as the returned meter lives.
+/// Makes `options` show the progress of opening for as long as the returned meter lives.
 pub(crate) fn of_opening(options: &mut Options) -> Meter {
     let meter = Meter::unless_unseen("opening", Some(0));
     if let Some(bar) = meter.0.clone() {

@@ -1,4 +1,4 @@
-//! `wally tail`: the last records, and those that a writer in another process appends, read without a lock.
+//! `wally tail`: prints the last records, and those that another process appends, without a lock.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,41 +18,41 @@ use crate::progress::Meter;
 
 /// Print the last records, and with --follow those that are appended from then on
 ///
-/// With --follow it looks at the file again and again and prints what a program that writes the journal has handed to
-/// the system since. It takes no lock, writes nothing and never makes that program wait. It ends when it is
-/// interrupted, when its output is closed, with an error if the journal is found to be damaged (exit code 2), and with
-/// an error if the file is removed or another one takes its name (4; what was still to be read of it is printed first).
+/// With --follow the command reads the file at intervals and prints the records that the journal's writer has written to it
+/// since. It takes no lock, writes nothing and never makes the writer wait. It ends when it is interrupted, when its output
+/// is closed, with an error if the journal is corrupt (exit code 2), and with an error if the file is removed or another
+/// file takes its name (exit code 4; the records that were not read yet are printed first).
 ///
-/// It goes on, with a note on standard error, in two cases. The journal ends torn: the writer may be in the middle of a
-/// long write, or have crashed and be started again later. Records were removed: after "truncated to N", the records
-/// after N that were printed no longer count, and what takes their place is printed. If the truncation goes back far, N
-/// can be too low by a 64th of the way, and records that stayed are printed once more. A truncation is not noticed if
-/// records of the same lengths and checksums are in the place of the removed ones when the file is looked at again.
+/// In two cases it prints a note on standard error and goes on. If the journal ends torn, the writer may be in the middle of
+/// a long write, or have crashed and be started again later. If records were removed, the note says "truncated to N": the
+/// printed records after N are no longer in the journal, and the records in their place are printed. If the truncation goes
+/// back far, N can be too low by a 64th of the distance, and records that stayed are printed once more. A truncation is not
+/// noticed if the next look finds records of the same lengths and checksums in the place of the removed ones.
 ///
-/// Records are visible before they are durable: a power cut may take away what was printed.
+/// Records are visible before they are durable: a power cut may remove records that were printed.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   The last ten records:
     wally tail events.wally
-  What comes from now on, and nothing else:
+  Only the records that are appended from now on:
     wally tail --lines 0 --follow events.wally
-  A copy that keeps up with its journal, from record 1 on:
+  A copy that follows its journal, from record 1 on:
     wally tail --follow --from 1 --output length-prefixed events.wally |
       wally append --input length-prefixed copy.wally")]
 pub(crate) struct Tail {
     /// The journal, which must exist
     file: PathBuf,
-    /// How many of the last records to print
+    /// The number of the last records to print
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10, conflicts_with = "from")]
     lines: usize,
     /// Print the records from index N on, instead of the last ones
     #[arg(long, value_name = "N")]
     from: Option<u64>,
-    /// Go on and print what is appended
+    /// Go on and print the records that are appended
     #[arg(short, long)]
     follow: bool,
-    /// How long to wait between two looks at the file, with --follow
+    /// With --follow, how long to wait before reading the file again
     #[arg(long, value_name = "MILLISECONDS", default_value_t = const { NonZeroU64::new(100).unwrap() })]
     interval: NonZeroU64,
     /// How records are separated
@@ -68,10 +68,10 @@ impl Tail {
         if self.follow { self.go_on(&mut walk, last, &mut output) } else { Ok(0) }
     }
 
-    /// Prints what comes, and returns only with a failure.
+    /// Prints records as they are appended. Returns only with a failure.
     fn go_on(&self, walk: &mut Walk, mut last: Option<u64>, output: &mut Output) -> Outcome {
         loop {
-            // Asked before the file is read, so that nothing that was written before it went is missed.
+            // Checked before the file is read, so that no record that was written before the file was replaced is missed.
             let replaced = walk.replaced()?;
             if let Some(next) = walk.resume()? {
                 self.removed(last, next);
@@ -91,9 +91,9 @@ impl Tail {
         }
     }
 
-    /// Prints what is asked for of the records that are there, and returns the index of the last of them, if there is one.
+    /// Prints the requested ones of the records that are there. Returns the index of the last record that is there, if any.
     fn begin(&self, walk: &mut Walk, output: &mut Output) -> Result<Option<u64>, Failure> {
-        // Only for the bar: a length that cannot be had is no failure.
+        // The length is only for the progress bar, so not getting it is no failure.
         let total = fs::metadata(&self.file).map(|meta| meta.len()).ok();
         let meter = Meter::new("reading", total, &io::stdout());
         let mut held = VecDeque::new();
@@ -123,7 +123,7 @@ impl Tail {
         if entry.index >= self.from.unwrap_or(0) { self.output.print(entry, output) } else { Ok(()) }
     }
 
-    /// What it means that a walk ended so: nothing, or that there is something to wait for, or the end.
+    /// Decides whether the command goes on after a walk ended: it does at a clean end, and with --follow at a torn one.
     fn end(&self, walk: &Walk, ended: Result<(), Stop>) -> Result<(), Failure> {
         let error = match ended {
             Ok(()) => return Ok(()),
@@ -132,7 +132,7 @@ impl Tail {
         };
         let failure = broken_off(&self.file, walk, error);
         match failure {
-            Failure::Told { message, .. } if self.follow && walk.state() == Some(State::Torn) => {
+            Failure::Reported { message, .. } if self.follow && walk.state() == Some(State::Torn) => {
                 outcome::say(&format!("note: {message}; waiting for its writer"));
                 Ok(())
             }
@@ -140,7 +140,7 @@ impl Tail {
         }
     }
 
-    /// Says what was removed, if record `next` follows and `last` was the last one read.
+    /// Reports that records were removed, if `next` is the next record and does not come right after `last`, the last one read.
     fn removed(&self, last: Option<u64>, next: u64) {
         let path = self.file.display();
         let Some(last) = last else { return };
@@ -153,11 +153,11 @@ impl Tail {
     }
 }
 
-/// Why a walk came to no clean end.
+/// Why a walk did not reach a clean end.
 enum Stop {
-    /// The journal goes no further.
+    /// The journal is torn or damaged here.
     BrokenOff(wally::Error),
-    /// The output takes nothing more.
+    /// The output failed.
     Failed(Failure),
 }
 
@@ -168,19 +168,19 @@ fn each(walk: &mut Walk, mut each: impl FnMut(Entry) -> Result<(), Failure>) -> 
     Ok(())
 }
 
-/// Waits, at the longest until standard output is closed.
+/// Waits for `time`, or until standard output is closed.
 fn pause(time: Duration) -> Result<(), Failure> {
     let until = Instant::now().checked_add(time);
     let stdout = io::stdout();
-    // No event is asked for: that the other end is gone is reported in any case.
+    // No event is requested: a closed other end is reported in any case.
     let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
     let timeout = Timespec::try_from(time).ok();
-    let told = poll(&mut polled, timeout.as_ref()).is_ok_and(|told| told > 0);
+    let reported = poll(&mut polled, timeout.as_ref()).is_ok_and(|events| events > 0);
     let [polled] = polled;
-    if told && polled.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+    if reported && polled.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
         return Err(Failure::BrokenPipe);
     }
-    // A signal, or a descriptor that cannot be polled.
+    // The poll ended early, after a signal or because the descriptor cannot be polled.
     let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
     thread::sleep(left);
     Ok(())

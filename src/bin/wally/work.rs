@@ -1,4 +1,4 @@
-//! What `wally bench` times: each kind of work, done for a given time on journals in a folder of its own.
+//! The work that `wally bench` times: each kind runs for a given time on journals in a folder of its own.
 
 use std::fs;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use wally::{Journal, Options, Result, SyncPolicy};
 
 use crate::outcome::{Failure, OTHER};
 
-/// A round that appends stops at so many bytes of file, however quick the disk is.
+/// A round that appends stops when its file has so many bytes, however fast the disk is.
 pub(crate) const APPEND_BYTES: u64 = 128 << 20;
 
 /// Bytes of payload in the journal that is read, if there is time to write so much. It is there twice: once open, to
@@ -21,13 +21,13 @@ pub(crate) const READ_BYTES: u64 = 64 << 20;
 /// The length of the records that are read, and of those whose append is durable.
 const LEN: usize = 256;
 
-/// How many records are handled between two looks at the clock.
+/// The number of records between two looks at the clock.
 const UNCLOCKED: u64 = 64;
 
-/// What is timed.
+/// A kind of work to time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Appends of so many bytes, handed to the system at the latest when the time is up, never synced.
+    /// Appends of so many bytes, written to the file when the time is up at the latest, never synced.
     Append { len: usize },
     /// Appends that are durable when they return, by so many threads.
     AppendDurable { threads: usize },
@@ -42,19 +42,19 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// All of it, on a machine that runs so many threads at once.
+    /// Returns all kinds of work, for a machine that runs so many threads at once.
     pub(crate) fn all(cpus: usize) -> Vec<Self> {
         let mut all: Vec<_> = [64, 256, 4 << 10, 64 << 10].map(|len| Self::Append { len }).into();
         all.extend([1, 8, 64].map(|threads| Self::AppendDurable { threads }));
         all.extend([1, cpus].map(|threads| Self::ReadInto { threads }));
         all.extend([1, cpus].map(|threads| Self::ReaderGet { threads }));
         all.extend([Self::Scan, Self::Reopen]);
-        // On a machine with one of them.
+        // With one processor, two kinds are the same.
         all.dedup();
         all
     }
 
-    /// The name in JSON.
+    /// Returns the name in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Append { .. } => "append",
@@ -66,7 +66,7 @@ impl Work {
         }
     }
 
-    /// The name in the table.
+    /// Returns the name in the table.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Append { .. } => "append, no sync",
@@ -78,12 +78,12 @@ impl Work {
         }
     }
 
-    /// The length of its records in bytes.
+    /// Returns the length of its records in bytes.
     pub(crate) fn len(self) -> usize {
         if let Self::Append { len } = self { len } else { LEN }
     }
 
-    /// How many threads do it; 0 if the library starts as many as it wants.
+    /// Returns the number of threads that do it; 0 if the library decides how many it starts.
     pub(crate) fn threads(self) -> usize {
         match self {
             Self::AppendDurable { threads } | Self::ReadInto { threads } | Self::ReaderGet { threads } => {
@@ -95,7 +95,7 @@ impl Work {
     }
 }
 
-/// For how long something is done.
+/// How long work is to run.
 #[derive(Clone, Copy)]
 pub(crate) struct Slice<'a> {
     pub(crate) time: Duration,
@@ -103,7 +103,7 @@ pub(crate) struct Slice<'a> {
     pub(crate) signal: &'a AtomicUsize,
 }
 
-/// A slice that has begun: it is over when the time is up, or when a signal comes.
+/// A slice that has begun. It ends when the time is up, or when a signal comes.
 #[derive(Clone, Copy)]
 struct Clock<'a> {
     began: Instant,
@@ -117,19 +117,19 @@ impl<'a> Slice<'a> {
 }
 
 impl Clock<'_> {
-    /// Whether there is time for more. There is if nothing was `done` yet: what is slow is timed once, not never.
+    /// Returns `true` if there is time for more. If nothing was `done` yet there always is, so that slow work is timed once.
     fn runs(&self, done: u64) -> bool {
         let over = self.slice.signal.load(Ordering::Relaxed) != 0 || self.began.elapsed() >= self.slice.time;
         done == 0 || !over
     }
 
-    /// What was done since the beginning.
+    /// Returns the sample of `records` since the beginning.
     fn stop(&self, records: u64) -> Sample {
         Sample { records, took: self.began.elapsed(), per_sync: None }
     }
 }
 
-/// How much was done in what time.
+/// The number of records that were handled, and the time.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Sample {
     pub(crate) records: u64,
@@ -146,8 +146,8 @@ impl Sample {
 
 /// A folder to work in, and the journal that is read.
 ///
-/// Files keep their names while they are measured: there are file systems that take a sync of a file without a name
-/// for done. So the folder is removed by whoever made it.
+/// Files keep their names while they are measured, since some file systems skip the sync of a file without a name. So the
+/// caller that made the folder removes it.
 pub(crate) struct Ground {
     folder: PathBuf,
     filled: Journal,
@@ -155,7 +155,7 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Writes the journal that is read, for as long as `slice` says.
+    /// Writes the journal that is read, for the time of `slice` at most.
     pub(crate) fn prepare(folder: &Path, slice: Slice<'_>) -> Result<Self, Failure> {
         let (filled, closed) = (folder.join("read.wally"), folder.join("closed.wally"));
         let journal = open(&closed)?;
@@ -176,7 +176,7 @@ impl Ground {
         Ok(Self { folder: folder.to_owned(), filled: open(&filled)?, records })
     }
 
-    /// How many records the journal has that is read.
+    /// Returns the number of records in the journal that is read.
     pub(crate) fn records(&self) -> u64 {
         self.records
     }
@@ -193,7 +193,7 @@ impl Ground {
         }
     }
 
-    /// A new journal, whose file goes with it.
+    /// Creates a journal, whose file is removed when it is dropped.
     fn new_journal(&self, sync: SyncPolicy) -> Result<Journal> {
         Options::new().sync_policy(sync).delete_on_close(true).open(self.folder.join("append.wally"))
     }
@@ -201,7 +201,7 @@ impl Ground {
     fn append(&self, len: usize, slice: Slice<'_>) -> Result<Sample> {
         let journal = self.new_journal(SyncPolicy::OnDemand)?;
         let payload = payload(len);
-        // By bytes: so many of the long ones would be a lot for one look at the clock.
+        // By bytes: with long records, a fixed number would take too long between two looks at the clock.
         let unclocked = (UNCLOCKED << 10).div_ceil(len as u64);
         let most = APPEND_BYTES / (len as u64 + 16);
         let mut records = 0;
@@ -250,7 +250,7 @@ impl Ground {
         })
     }
 
-    /// Random indexes until the clock stops; how many.
+    /// Calls `each` with random indexes until the clock stops. Returns the number of calls.
     fn random(&self, seed: u64, clock: Clock<'_>, mut each: impl FnMut(u64) -> Result<()>) -> Result<u64> {
         let mut count = 0;
         while clock.runs(count) {
@@ -277,7 +277,7 @@ impl Ground {
         clock.stop(records)
     }
 
-    /// Closing is not timed.
+    /// Opens a closed journal again and again. Closing is not timed.
     fn reopen(&self, slice: Slice<'_>) -> Result<Sample> {
         let path = self.folder.join("closed.wally");
         let mut sample = Sample::default();
@@ -297,7 +297,7 @@ fn open(path: &Path) -> Result<Journal> {
     Options::new().sync_policy(SyncPolicy::OnDemand).open(path)
 }
 
-/// Runs `work` on so many threads, each with a number of its own; what they did together, and in what time.
+/// Runs `work` on so many threads, each with a number of its own. Returns the sample of all of them together.
 fn together(
     threads: usize,
     slice: Slice<'_>,
@@ -312,13 +312,13 @@ fn together(
     let sample = clock.stop(0);
     let mut records = 0;
     for done in done {
-        // A panic of a thread is one of this one.
+        // A panic of a thread goes on in this one.
         records += done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     }
     Ok(Sample { records, ..sample })
 }
 
-/// What is done with a record that was read: a look at both ends, so that it is really there.
+/// Reads both ends of a record, so that its memory is really read.
 fn touch(record: &[u8]) -> u8 {
     record.first().copied().unwrap_or(0) ^ record.last().copied().unwrap_or(0)
 }
@@ -327,7 +327,7 @@ fn payload(len: usize) -> Vec<u8> {
     (0..len as u64).map(|at| noise(at) as u8).collect()
 }
 
-/// SplitMix64's mixing of one number.
+/// Mixes one number as SplitMix64 does.
 fn noise(n: u64) -> u64 {
     let n = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let n = (n ^ n >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
