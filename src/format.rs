@@ -40,7 +40,26 @@
 //! the 16 bytes and as many zeros. A gap whose payload is shorter than 16 bytes counts as all zeros and stands for
 //! exactly one record.
 
-use crate::options::Format;
+/// The two formats of a journal file, told apart by its first header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Format {
+    /// Each header proves its own length, flags and place.
+    #[default]
+    Sealed,
+    /// Byte for byte what the reference implementation writes: no seal, no batch atomicity.
+    Reference,
+}
+
+impl Format {
+    /// Returns the format's name in lower case, as the command prints it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Reference => "reference",
+        }
+    }
+}
 
 /// Length of a header in bytes.
 pub(crate) const HEADER_LEN: u64 = 16;

@@ -125,9 +125,10 @@ mod walk;
 mod write;
 
 pub use error::{Beyond, Error, Result};
+pub use format::Format;
 pub use inspect::{Inspection, State};
 pub use journal::Journal;
-pub use options::{Format, IndexMode, Options, Progress, Recovery, SyncPolicy};
+pub use options::{IndexMode, Options, Progress, Recovery, SyncPolicy};
 pub use read::{Follow, Range, Reader, ReaderStatus, RecordRef, Snapshot};
 pub use recover::{RecoveryReport, Verdict};
 pub use walk::{Entry, Walk};

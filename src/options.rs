@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::format::Format;
+
 /// When appended records become durable without an explicit call.
 ///
 /// Under every policy [`Journal::sync`](crate::Journal::sync), [`Journal::wait_durable`](crate::Journal::wait_durable)
@@ -44,27 +46,6 @@ impl IndexMode {
     /// ```
     pub const fn sparse() -> Self {
         Self::Sparse(4096)
-    }
-}
-
-/// The two formats of a journal file, told apart by its first header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Format {
-    /// Each header proves its own length, flags and place.
-    #[default]
-    Sealed,
-    /// Byte for byte what the reference implementation writes: no seal, no batch atomicity.
-    Reference,
-}
-
-impl Format {
-    /// Returns the format's name in lower case, as the command prints it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sealed => "sealed",
-            Self::Reference => "reference",
-        }
     }
 }
 

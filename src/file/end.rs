@@ -16,8 +16,8 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::file::{JournalFile, Origin};
+use crate::format::Format;
 use crate::format::{HEADER_LEN, Header};
-use crate::options::Format;
 
 /// Makes the first bytes of a new journal durable. Returns `true` if they are a mark, which a sealed journal begins with. A
 /// file that existed before, and has lost its mark for want of room, is opened without one.

@@ -19,11 +19,11 @@
 use std::path::Path;
 
 use crate::error::{Beyond, Error, Result};
+use crate::format::Format;
 use crate::format::{Boundary, Header, Sealed, flag};
 use crate::inspect::detect::{FileEnd, Mark};
 use crate::inspect::scan::Scanned;
 use crate::inspect::search::Found;
-use crate::options::Format;
 
 /// What is known when a scan has ended.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,11 @@
 //! What the two ends of a file show: its format, where its records begin, and whether a mark states where they end.
 
 use crate::error::Result;
+use crate::format::Format;
 use crate::format::{Boundary, CRASHED_CREATION_MAX, Gap, HEADER_LEN, Header, Sealed};
 use crate::inspect::pread::Source;
 use crate::inspect::progress::ProgressReporter;
 use crate::inspect::search::search;
-use crate::options::Format;
 
 /// A valid mark. A file holds at most one, since only zeros may follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{After, Beyond, Result};
-use crate::options::{Format, IndexMode};
+use crate::format::Format;
+use crate::options::IndexMode;
 use scan::{ScanRequest, scan};
 
 pub(crate) use classify::{Classification, Reseal, Ruling};

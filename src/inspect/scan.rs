@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::thread;
 
 use crate::error::Result;
+use crate::format::Format;
 use crate::format::{Boundary, Cursor, HEADER_LEN, Header};
 use crate::index::IndexWriter;
 use crate::inspect::pread::Source;
 use crate::inspect::progress::ProgressReporter;
 use crate::inspect::verify::Verifier;
-use crate::options::Format;
 use crate::sync::{Condvar, Mutex};
 
 /// Bytes of a block. So many stay in a core's own cache between being read and being verified.

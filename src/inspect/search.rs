@@ -13,10 +13,10 @@
 //! No input makes the search take more than linear time, or more memory than two buffers.
 
 use crate::error::Result;
+use crate::format::Format;
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::inspect::pread::Source;
 use crate::inspect::progress::ProgressReporter;
-use crate::options::Format;
 
 /// The number of offsets that are tried from one read.
 const STRETCH: usize = 1 << 20;

@@ -2,6 +2,7 @@
 //! the place where the scan ended, and classifies them.
 
 use crate::error::Result;
+use crate::format::Format;
 use crate::format::{Boundary, Cursor, HEADER_LEN, Sealed};
 use crate::index::IndexWriter;
 use crate::inspect::classify::{Classification, Facts, classify};
@@ -10,7 +11,7 @@ use crate::inspect::pread::Source;
 use crate::inspect::progress::ProgressReporter;
 use crate::inspect::scan::{ScanRequest, Scanned, scan};
 use crate::inspect::search::search;
-use crate::options::{Format, IndexMode};
+use crate::options::IndexMode;
 
 /// What a caller asks of a survey.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::format::Format;
 use crate::format::{Header, encode_gap, flag};
-use crate::options::Format;
 
 /// The bytes of a file, to which each call adds.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 //! offset, whichever thread finds it.
 
 use crate::error::Result;
+use crate::format::Format;
 use crate::format::{Boundary, Cursor, HEADER_LEN, Header};
 use crate::inspect::pread::Source;
 use crate::inspect::progress::ProgressReporter;
-use crate::options::Format;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What the threads of a scan verify with, and what they have found.

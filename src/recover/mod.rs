@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Beyond, Result};
 use crate::file::{JournalFile, Origin, end};
+use crate::format::Format;
 use crate::format::{Boundary, HEADER_LEN};
 use crate::index::IndexWriter;
 use crate::inspect::{Classification, ProgressReporter, Reseal, Ruling, Source, Survey, SurveyRequest};
-use crate::options::{Format, Options, Recovery};
+use crate::options::{Options, Recovery};
 use quarantine::quarantine;
 
 pub use report::{RecoveryReport, Verdict};

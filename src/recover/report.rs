@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Beyond;
-use crate::options::Format;
+use crate::format::Format;
 
 /// What an open found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::thread::sleep;
 use super::resume::FileStamp;
 use super::{Step, Walk};
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::format::{Boundary, Cursor};
 use crate::inspect::{Detected, FileEnd, Mark, RECHECK_PAUSE, RECHECKS, Ruling, State, classify_end};
-use crate::options::Format;
 
 /// How a walk has ended.
 #[derive(Debug, Clone, Copy)]

@@ -17,11 +17,11 @@ mod yielded;
 use std::path::Path;
 
 use crate::error::Result;
+use crate::format::Format;
 use crate::format::{Boundary, Cursor, Header, Sealed};
 use crate::inspect::{
     Detected, FileEnd, Inspection, ProgressReporter, SourceFile, State, detect, first_boundary, inspect,
 };
-use crate::options::Format;
 use end::{Ending, KnownMarks, SuspectedDamage};
 use records::RecordReader;
 use resume::FileStamp;

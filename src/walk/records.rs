@@ -3,9 +3,9 @@
 use std::io;
 
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::format::{HEADER_LEN, Header};
 use crate::inspect::{Source, SourceFile};
-use crate::options::Format;
 
 /// Bytes of the file in memory at a time.
 pub(super) const WINDOW: usize = 1 << 20;

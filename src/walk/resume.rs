@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{Step, Walk, YieldedRecord};
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::format::{Boundary, Header};
 use crate::inspect::{Source, State, first_boundary};
-use crate::options::Format;
 
 /// What is compared to decide whether a file has changed since a walk ended in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
