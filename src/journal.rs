@@ -78,7 +78,7 @@ impl Options {
         };
         let log = Arc::new(Log::new(start, self)?);
         let background = &log.notifier.background;
-        background.belongs_to(&log);
+        log.employ_background();
         if let SyncPolicy::Interval(every) = self.sync_policy {
             background.sync_every(every).map_err(|e| log.file.error("start the background thread of", e))?;
         }

@@ -3,7 +3,7 @@
 //! loom's primitives, so that loom explores the code that ships.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use std::sync::{Arc, OnceLock, Weak};
+pub(crate) use std::sync::{Arc, OnceLock};
 pub(crate) use std::thread::{JoinHandle, yield_now};
 
 pub(crate) use arc_swap::{ArcSwap, Guard};
@@ -66,6 +66,9 @@ pub(crate) fn thread_number() -> usize {
     thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
+
+/// Starts a thread whose work is known already.
+pub(crate) type StartThread = Box<dyn Fn() -> std::io::Result<JoinHandle<()>> + Send + Sync>;
 
 /// Starts a thread.
 ///

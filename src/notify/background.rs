@@ -4,11 +4,11 @@
 //! disk, and syncs at intervals. Requests are a small set of flags under a lock; the thread sleeps until one is set, or
 //! until the next sync of [`SyncPolicy::Interval`](crate::SyncPolicy::Interval) is due.
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, OnceLock, Weak, spawn, thread_number};
-use crate::write::Log;
+use crate::sync::{Condvar, JoinHandle, Mutex, OnceLock, StartThread, thread_number};
 
 /// The shortest interval that is used. With a shorter one the thread would do nothing but sync.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -53,10 +53,9 @@ pub(crate) enum Answer {
 }
 
 /// The background thread and the requests to it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Background {
-    /// The log that the thread works for. Weak, since the log owns this.
-    log: OnceLock<Weak<Log>>,
+    start: OnceLock<StartThread>,
     state: Mutex<BackgroundState>,
     changed: Condvar,
 }
@@ -74,10 +73,10 @@ struct BackgroundState {
 }
 
 impl Background {
-    /// Sets the log that the thread works for. Without one it does not start.
-    pub(crate) fn belongs_to(&self, log: &Arc<Log>) {
+    /// Sets how the thread is started, which is then to [run](Self::run). Without that it does not start.
+    pub(crate) fn started_by(&self, start: StartThread) {
         // Only the first counts, and there is only one.
-        let _ = self.log.set(Arc::downgrade(log));
+        let _ = self.start.set(start);
     }
 
     /// Asks the thread for `request`, and starts it if there is none.
@@ -112,8 +111,8 @@ impl Background {
         if state.thread.is_some() {
             return Ok(());
         }
-        let log = self.log.get().and_then(Weak::upgrade).ok_or(io::ErrorKind::NotFound)?;
-        state.thread = Some(spawn("wally-background", move || run(&log))?);
+        let start = self.start.get().ok_or(io::ErrorKind::NotFound)?;
+        state.thread = Some(start()?);
         Ok(())
     }
 
@@ -130,6 +129,24 @@ impl Background {
         {
             // The thread cannot have panicked, and there would be no caller to report that to.
             let _ = thread.join();
+        }
+    }
+
+    /// What the thread does until it is stopped: `wake` calls the waiters that are due, `flush` commits what is staged, and
+    /// `sync` makes everything durable and returns `true` if there is to be another.
+    pub(crate) fn run(&self, wake: impl Fn(), flush: impl Fn(), sync: impl Fn() -> bool) {
+        self.state.lock().number = thread_number();
+        while let Some(request) = self.next() {
+            // Waiters first: the change that woke them has already happened.
+            if request.wakes {
+                wake();
+            }
+            if request.flush {
+                flush();
+            }
+            if request.sync && !sync() {
+                self.state.lock().every = None;
+            }
         }
     }
 
@@ -164,19 +181,8 @@ impl BackgroundState {
     }
 }
 
-fn run(log: &Log) {
-    let background = &log.notifier.background;
-    background.state.lock().number = thread_number();
-    while let Some(request) = background.next() {
-        // Waiters first: the change that woke them has already happened.
-        if request.wakes {
-            log.notifier.wake_due();
-        }
-        if request.flush {
-            log.flush_for_others();
-        }
-        if request.sync && !log.sync_for_others() {
-            background.state.lock().every = None;
-        }
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Background").field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::file::end::is_no_space;
 use crate::notify::{Answer, Change, MayBlock, Request, WaitUntil, WakeRequest};
 use crate::options::SyncPolicy;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, spawn};
 use crate::view::generation::Generation;
 use crate::write::Log;
 use crate::write::writer::{Note, Refusal};
@@ -129,6 +129,18 @@ impl Log {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Has the background thread, once it is needed, work for this log. It does not keep the log alive before it runs.
+    pub(crate) fn employ_background(self: &Arc<Self>) {
+        let log = Arc::downgrade(self);
+        self.notifier.background.started_by(Box::new(move || {
+            let log = log.upgrade().ok_or(std::io::ErrorKind::NotFound)?;
+            spawn("wally-background", move || {
+                let (wake, flush) = (|| log.notifier.wake_due(), || log.flush_for_others());
+                log.notifier.background.run(wake, flush, || log.sync_for_others());
+            })
+        }));
     }
 
     /// Ends the background thread; what it has not woken is woken now.

@@ -9,7 +9,7 @@ use crate::group_commit::{GroupCommit, Watermark};
 use crate::journal;
 use crate::notify::{Answer, Change, MayBlock, Notifier, Request, WaitUntil, WakeRequest};
 use crate::options::IndexMode;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, spawn};
 use crate::view::View;
 use crate::view::generation::Generation;
 use crate::view::publish::Publisher;
@@ -74,7 +74,14 @@ impl Log {
             disk,
             failed: AtomicBool::new(false),
         });
-        log.notifier.background.belongs_to(&log);
+        let worker = Arc::downgrade(&log);
+        log.notifier.background.started_by(Box::new(move || {
+            let log = worker.upgrade().ok_or(io::ErrorKind::NotFound)?;
+            spawn("background", move || {
+                let (wake, flush) = (|| log.notifier.wake_due(), || log.flush_for_others());
+                log.notifier.background.run(wake, flush, || log.sync_for_others());
+            })
+        }));
         log
     }
 

@@ -90,6 +90,8 @@ impl<T> JoinHandle<T> {
     }
 }
 
+pub(crate) type StartThread = Box<dyn Fn() -> std::io::Result<JoinHandle<()>>>;
+
 pub(crate) fn spawn(_: &str, work: impl FnOnce() + 'static) -> std::io::Result<JoinHandle<()>> {
     Ok(JoinHandle(loom::thread::spawn(work)))
 }
