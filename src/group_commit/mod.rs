@@ -74,7 +74,7 @@ pub(crate) struct GroupCommit {
     /// The durable watermark again, for threads that do not take this lock.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
-    /// It is told which thread holds the slot, so that it wakes no waiter before the slot is free.
+    /// It knows which thread holds the slot, so that it wakes no waiter before the slot is free.
     notifier: Option<Arc<Notifier>>,
 }
 
