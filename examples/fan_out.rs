@@ -5,7 +5,7 @@
 //! cargo run --release --example fan_out -- DIR     # every file under DIR
 //! ```
 //!
-//! Journals every file under a folder, a file a record, while eight threads follow the journal with zero-copy
+//! Journals every file under a folder, one record for each file, while eight threads follow the journal with zero-copy
 //! reads, each computing the same digest. Then cuts the file in the middle of its last record, as a power cut
 //! would leave it, and opens it again. The journal lies in a temporary folder (under `TMPDIR`), which is removed at
 //! the end. Exits with 1 if a digest differs or something cannot be done.
@@ -72,7 +72,7 @@ fn run() -> Result<bool> {
         let written = write(&journal, &roots)?;
         Ok((journal, written, join(readers, start)?))
     })?;
-    // The same again, with nothing to wait for: the writer is done.
+    // The readers once more, with nothing to wait for: the writer is done.
     let start = Instant::now();
     let again = thread::scope(|scope| join(start_readers(scope, &journal), start))?;
 
@@ -104,7 +104,7 @@ fn run() -> Result<bool> {
         println!("          reader {at}: {seen:?}");
     }
 
-    // The record that told the readers to stop is of no more use.
+    // Removes the record that told the readers to stop.
     journal.truncate_back(journal.last_index() - 1)?;
     let survived = tear_and_reopen(journal, &path, &written)?;
     Ok(agree && survived)
@@ -321,7 +321,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// What all readers must agree on.
+    /// Returns what all readers must agree on.
     fn counted(&self) -> [u64; 5] {
         [self.records, self.bytes, self.lines, self.words, self.digest]
     }
@@ -394,7 +394,7 @@ fn follow(mut reader: Reader) -> wally::Result<Seen> {
     }
 }
 
-/// What all readers saw, and how long it took them together.
+/// What all readers counted, and the time that they took together.
 struct Round {
     seen: Vec<Seen>,
     took: Duration,
@@ -434,7 +434,7 @@ fn print_rates(name: &str, records: u64, bytes: u64, took: Duration) {
 
 // What is journalled if no folder is named.
 
-/// The folders of this crate's dependencies in cargo's registry, as `Cargo.lock` names them.
+/// Returns the folders of this crate's dependencies in cargo's registry, as `Cargo.lock` names them.
 fn sources_of_dependencies() -> Result<Vec<PathBuf>> {
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
     let packages = fs::read_to_string(&lock).map_err(|error| {
@@ -458,7 +458,7 @@ fn sources_of_dependencies() -> Result<Vec<PathBuf>> {
         let (Some(name), Some(version), Some(_)) = (field("name"), field("version"), field("source")) else {
             continue;
         };
-        // Those of other platforms are in the lock file, but were never fetched.
+        // Dependencies of other platforms are in the lock file, but were never fetched.
         let folder = registries.iter().map(|registry| registry.join(format!("{name}-{version}")));
         folders.extend(folder.into_iter().find(|folder| folder.is_dir()));
     }

@@ -1,4 +1,4 @@
-//! Opening a journal that is already there: every seal and checksum looked at, the full index built. A round is an
+//! Opening a journal that is already there: every seal and checksum checked, the full index built. A round is an
 //! opening. The file is in the system's cache.
 
 use std::fs::File;
@@ -11,22 +11,22 @@ use wally::{Journal, Options, SyncPolicy};
 use super::folder::Folder;
 use super::{payload, quick, seal};
 
-/// Bytes that the floor reads at a time: what a core keeps near. From 1 MiB on it was slower, below no quicker.
+/// Bytes that the floor reads at a time, so that they stay in a core's cache. From 1 MiB on it was slower, below no faster.
 const PIECE: usize = 256 << 10;
 
-/// A journal that was closed. Its file goes when it is dropped.
+/// A journal that was closed. A drop removes its file.
 pub struct Closed {
     path: PathBuf,
     records: u64,
 }
 
 impl Closed {
-    /// One of `records` of `len` bytes each; of fewer when only to see that it works.
+    /// Creates a journal of `records` of `len` bytes each; of fewer in a quick run.
     pub fn new(folder: &Folder, records: u64, len: usize) -> Self {
         let records = if quick() { records >> 10 } else { records };
         let path = folder.path();
         let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).expect("a new journal");
-        // Windows of one stretch of noise: quicker than noise for each, and still no two neighbours alike.
+        // Windows of one stretch of noise: faster than noise for each, and still no two neighbours are alike.
         let noise = payload(2 * len + 4096, 1);
         for n in 0..records as usize {
             let from = n % (len + 4096);
@@ -46,7 +46,7 @@ impl Closed {
         journal
     }
 
-    /// Closing it again is not timed.
+    /// Opens the journal. Closing it again is not timed.
     pub fn wally(&self, rounds: u64) -> Duration {
         (0..rounds)
             .map(|_| {
@@ -72,8 +72,8 @@ impl Closed {
     }
 
     /// The least code that opens, on one thread: reads the file piece by piece, checks each header and each payload,
-    /// keeps where each record begins. It knows nothing of batches and barriers, of records longer than a piece, and
-    /// of what to do with a file that does not end cleanly; it takes no lock and maps nothing.
+    /// keeps the offset of each record. It has no code for batches, barriers, records longer than a piece, or a file that
+    /// does not end cleanly; it takes no lock and maps nothing.
     fn walk(&self) -> Vec<u64> {
         let file = File::open(&self.path).expect("the journal's file");
         let (mut piece, mut held) = (vec![0; PIECE], 0);
@@ -107,7 +107,7 @@ const MARK: u32 = 1 << 4;
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        // Its folder goes at the end, whatever becomes of this.
+        // A failure does no harm: its folder is removed at the end.
         let _ = std::fs::remove_file(&self.path);
     }
 }

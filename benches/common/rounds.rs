@@ -1,8 +1,8 @@
-//! Interleaved rounds, and what is made of them.
+//! Interleaved rounds, and their medians.
 
 use std::time::Duration;
 
-/// Something to time: takes a number of rounds, tells how long they took.
+/// A piece of work to time: takes a number of rounds and returns how long they took.
 pub type Side<'a> = Box<dyn FnMut(u64) -> Duration + 'a>;
 
 /// A median with the least and the greatest of its values.
@@ -26,7 +26,7 @@ impl Median {
     }
 }
 
-/// How many rounds take all of `sides` together about as long as `piece`. Warms them up, too.
+/// Returns the number of rounds for which all of `sides` together take about as long as `piece`. Warms them up, too.
 pub fn calibrate(sides: &mut [&mut Side<'_>], piece: Duration) -> u64 {
     let mut rounds = 1;
     loop {
@@ -39,8 +39,8 @@ pub fn calibrate(sides: &mut [&mut Side<'_>], piece: Duration) -> u64 {
     }
 }
 
-/// Times each of `sides` `times` times, one after the other, so that all of them meet a machine that gets faster and
-/// slower alike; every second time in the other order. The durations of each side.
+/// Times each of `sides` `times` times, one after the other, every second time in the reverse order, so that a machine that
+/// gets faster or slower affects all of them alike. Returns the durations of each side.
 pub fn interleave(sides: &mut [&mut Side<'_>], rounds: u64, times: usize) -> Vec<Vec<Duration>> {
     let mut took = vec![Vec::with_capacity(times); sides.len()];
     for time in 0..times {

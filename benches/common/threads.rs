@@ -5,9 +5,9 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long `threads` take for `rounds` together, from the first to start to the last to end. Each makes itself a
-/// worker, which is told how many rounds to do next: `block` at a time, so that a thread that the system holds up
-/// leaves its part to the others, and at the end none waits long for another.
+/// Runs `rounds` on `threads` together and returns the time from the first start to the last end. Each thread creates a
+/// worker, which takes `block` rounds at a time: so the other threads do the part of a thread that the system holds up, and
+/// at the end no thread waits long for another.
 pub fn spread<W: FnMut(u64)>(
     threads: usize,
     rounds: u64,
@@ -40,8 +40,8 @@ pub fn spread<W: FnMut(u64)>(
     last - first
 }
 
-/// Runs `work` while another thread does `background` over and over: what `work` returned, how often `background` ran
-/// and for how long. `work` begins when `background` has run once.
+/// Runs `work` while another thread runs `background` over and over. Returns the result of `work`, and how often and how
+/// long `background` ran. `work` begins when `background` has run once.
 pub fn beside<T>(mut background: impl FnMut() + Send, work: impl FnOnce() -> T) -> (T, u64, Duration) {
     let stop = AtomicBool::new(false);
     let (running, runs) = mpsc::channel();
@@ -66,7 +66,7 @@ pub fn beside<T>(mut background: impl FnMut() + Send, work: impl FnOnce() -> T) 
     })
 }
 
-/// Also when the work panics: else its thread would wait for ever for the other.
+/// Ends the other thread also if the work panics: else this thread would wait for it for ever.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

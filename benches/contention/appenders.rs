@@ -10,7 +10,7 @@ use crate::common::{durable, quick, rate};
 const THREADS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const LEN: usize = 256;
 
-/// How long the two of one number of threads take together each time, about.
+/// About how long the two sides take together each time, for one number of threads.
 const PIECE: Duration = Duration::from_millis(600);
 
 pub(crate) fn run(folder: &Folder) {

@@ -74,7 +74,7 @@ pub(crate) struct GroupCommit {
     /// The durable watermark again, for threads that do not take this lock.
     durable_index: AtomicU64,
     durable_bytes: AtomicU64,
-    /// It is told which thread holds the slot, so that it wakes no waiter before the slot is free.
+    /// It knows which thread holds the slot, so that it wakes no waiter before the slot is free.
     notifier: Option<Arc<Notifier>>,
 }
 
@@ -97,7 +97,7 @@ impl Drop for Slot<'_> {
 }
 
 /// What a waiter does next.
-enum Step<'a> {
+enum WaiterStep<'a> {
     Done(Result<()>),
     Lead(Slot<'a>, Leader),
 }
@@ -194,8 +194,8 @@ impl GroupCommit {
     pub(crate) fn wait(&self, target: Target, mut lead: impl FnMut(&Slot<'_>) -> Result<()>) -> Result<()> {
         loop {
             match self.next_step(target) {
-                Step::Done(result) => return result,
-                Step::Lead(slot, Leader { yields }) => {
+                WaiterStep::Done(result) => return result,
+                WaiterStep::Lead(slot, Leader { yields }) => {
                     if yields {
                         // Once, and not until the missing waiters are there: another program may want the processor, too.
                         yield_now();
@@ -214,7 +214,7 @@ impl GroupCommit {
     }
 
     /// Sleeps until `target` has a result, or until this thread may lead.
-    fn next_step(&self, target: Target) -> Step<'_> {
+    fn next_step(&self, target: Target) -> WaiterStep<'_> {
         let mut state = self.state.lock();
         let (mut slept, mut called) = (false, false);
         loop {
@@ -222,10 +222,10 @@ impl GroupCommit {
                 let wake = if slept { state.rounds.leave() } else { Wakeups::default() };
                 drop(state);
                 self.wake(wake);
-                return Step::Done(result);
+                return WaiterStep::Done(result);
             }
             if let Some(lead) = state.rounds.lead(called) {
-                return Step::Lead(self.slot(), lead);
+                return WaiterStep::Lead(self.slot(), lead);
             }
             let queue = state.rounds.sleep(target.generation, target.index);
             state = queue.of(&self.queues).wait(state);

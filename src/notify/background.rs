@@ -17,15 +17,15 @@ const SHORTEST: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Request {
     /// Call the waiters that are due.
-    pub(crate) wakes: bool,
+    wakes: bool,
     /// Commit what is staged.
-    pub(crate) flush: bool,
+    flush: bool,
     /// Make everything durable.
-    pub(crate) sync: bool,
+    sync: bool,
 }
 
 impl Request {
-    pub(crate) const WAKES: Self = Self { wakes: true, flush: false, sync: false };
+    pub(super) const WAKES: Self = Self { wakes: true, flush: false, sync: false };
     pub(crate) const FLUSH: Self = Self { wakes: false, flush: true, sync: false };
 
     fn is_any(self) -> bool {
