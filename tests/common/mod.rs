@@ -5,11 +5,10 @@ pub mod built;
 pub mod command;
 pub mod content;
 pub mod disk;
-pub mod faults;
 pub mod mounted;
 pub mod oracle;
 pub mod rng;
-pub mod script;
+pub mod seam;
 
 use std::path::PathBuf;
 

@@ -5,12 +5,12 @@ use crate::common;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::seam::{Call, EIO, ENOSPC, Seam};
 use common::{payload, place_in_memory as place};
-use wally::seam::{Op, Role, Seam, Verdict as Answer};
+use wally::seam::Verdict as Answer;
 use wally::{Error, Format, Journal, Options, State, SyncPolicy, Verdict, Walk};
 
 const STEP: u64 = 64 << 10;
@@ -99,17 +99,17 @@ fn a_journal_that_gets_only_a_few_records_is_followed_by_no_zeros() {
 fn zeros_are_written_before_the_sync_that_pays_for_them_and_only_when_the_room_is_used_up() {
     for policy in [SyncPolicy::Always, INTERVAL] {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = open(options(policy).preallocate(1000).seam(faults.clone()), &path);
+        let seam = Seam::new();
+        let journal = open(options(policy).preallocate(1000).seam(seam.clone()), &path);
         let mut rounds = Vec::new();
         for salt in 0..16 {
-            faults.take();
+            seam.take();
             journal.append(&payload(salt, 184)).unwrap();
             journal.sync().unwrap();
-            let asked = faults.take().into_iter().map(|seen| match seen.kind {
-                Kind::Write { .. } => 'w',
-                Kind::Extend { .. } => 'z',
-                Kind::Sync => 's',
+            let asked = seam.take().into_iter().map(|seen| match seen.call {
+                Call::Write { .. } => 'w',
+                Call::Extend(_) => 'z',
+                Call::Sync => 's',
                 other => panic!("{other:?}"),
             });
             rounds.push(asked.collect::<String>());
@@ -145,14 +145,12 @@ fn closing_takes_the_room_off_and_leaves_a_mark() {
 #[test]
 fn no_room_is_made_to_be_taken_off_by_the_close_at_once() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = open(options(INTERVAL).seam(faults.clone()), &path);
-    faults.take();
+    let seam = Seam::new();
+    let journal = open(options(INTERVAL).seam(seam.clone()), &path);
+    seam.take();
     journal.append(b"one").unwrap();
     journal.close().unwrap();
-    assert!(
-        faults.take().iter().all(|seen| !matches!(seen.kind, Kind::Extend { .. } | Kind::Truncate { .. }))
-    );
+    assert!(seam.take().iter().all(|seen| !seen.call.is_extend() && !seen.call.is_truncate()));
 }
 
 #[test]
@@ -175,13 +173,13 @@ fn a_cut_takes_the_room_off_and_later_there_is_room_again() {
 #[test]
 fn a_poisoned_journal_has_no_room() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = open(options(SyncPolicy::Always).seam(faults.clone()), &path);
+    let seam = Seam::new();
+    let journal = open(options(SyncPolicy::Always).seam(seam.clone()), &path);
     journal.append(&payload(1, 84)).unwrap();
     let mut syncs = 0;
-    faults.rule(move |_, kind| {
-        syncs += usize::from(*kind == Kind::Sync);
-        if *kind == Kind::Sync && syncs == 1 { Answer::Fail(EIO) } else { Answer::Proceed }
+    seam.rule(move |_, call| {
+        syncs += usize::from(call.is_sync());
+        if call.is_sync() && syncs == 1 { Answer::Fail(EIO) } else { Answer::Proceed }
     });
     journal.append(&payload(2, 84)).unwrap_err();
     assert!(matches!(journal.append(b"no"), Err(Error::Poisoned { .. })));
@@ -223,52 +221,18 @@ fn a_journal_in_use_is_clean_to_those_who_only_read() {
     }
 }
 
-/// Holds the first attempt to make room once it is armed.
-#[derive(Default)]
-struct Gate {
-    state: Mutex<(bool, bool)>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn arm(&self) {
-        self.state.lock().unwrap().0 = true;
-    }
-
-    fn wait_held(&self) {
-        drop(self.changed.wait_while(self.state.lock().unwrap(), |(_, held)| !*held).unwrap());
-    }
-
-    fn release(&self) {
-        self.state.lock().unwrap().1 = false;
-        self.changed.notify_all();
-    }
-}
-
-impl Seam for Gate {
-    fn before(&self, _: Role, op: &Op<'_>) -> Answer {
-        let mut state = self.state.lock().unwrap();
-        if matches!(op, Op::Extend { .. }) && std::mem::take(&mut state.0) {
-            state.1 = true;
-            self.changed.notify_all();
-            drop(self.changed.wait_while(state, |(_, held)| *held).unwrap());
-        }
-        Answer::Proceed
-    }
-}
-
 #[test]
 fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
     for large in [false, true] {
         let (_dir, path) = place();
-        let gate = Arc::new(Gate::default());
-        let journal = open(options(INTERVAL).seam(gate.clone()), &path);
+        let seam = Seam::new();
+        let journal = open(options(INTERVAL).seam(seam.clone()), &path);
         let mut expected = vec![payload(0, 50)];
         journal.append(&expected[0]).unwrap();
-        gate.arm();
+        seam.hold_one(|_, call| call.is_extend());
         std::thread::scope(|scope| {
             let syncing = scope.spawn(|| journal.sync());
-            gate.wait_held();
+            seam.wait_held();
             for salt in 1..40 {
                 expected.push(payload(salt, if large { 5000 } else { 300 }));
                 journal.append(&expected[salt as usize]).unwrap();
@@ -276,7 +240,7 @@ fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
             }
             assert_eq!((journal.committed_index(), journal.durable_index()), (40, 0));
             assert_eq!(journal.stats().preallocated_bytes, 0);
-            gate.release();
+            seam.release();
             syncing.join().unwrap().unwrap();
         });
         assert_reads(&journal, &expected);
@@ -319,13 +283,13 @@ fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_ever
     for (largest, attempts) in [(1 << 20, 1..=1), (4096, 3..=7)] {
         for partly in [false, true] {
             let (_dir, path) = place();
-            let faults = Faults::new();
-            let journal = open(options(SyncPolicy::Always).preallocate(largest).seam(faults.clone()), &path);
+            let seam = Seam::new();
+            let journal = open(options(SyncPolicy::Always).preallocate(largest).seam(seam.clone()), &path);
             let (mut flip, mut tried) = (false, 0);
             let counted = Arc::new(Mutex::new(0));
             let count = counted.clone();
-            faults.rule(move |_, kind| {
-                if !matches!(kind, Kind::Extend { .. }) {
+            seam.rule(move |_, call| {
+                if !call.is_extend() {
                     return Answer::Proceed;
                 }
                 flip = partly && !flip;
@@ -352,14 +316,16 @@ fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_ever
 }
 
 /// A disk for a file of `capacity` bytes on which what is overwritten needs as much space as what is new.
-fn copy_on_write(faults: &Faults, path: &Path, capacity: u64) {
+fn copy_on_write(seam: &Seam, path: &Path, capacity: u64) {
     let path = path.to_owned();
-    faults.rule(move |_, kind| {
+    seam.rule(move |_, call| {
         let used = std::fs::metadata(&path).unwrap().len();
-        match *kind {
+        match *call {
             // A mark is small enough.
-            Kind::Write { len, .. } if len > 16 && used + len as u64 > capacity => Answer::Fail(ENOSPC),
-            Kind::Extend { len } if used + len > capacity => {
+            ref call if call.written() > 16 && used + call.written() as u64 > capacity => {
+                Answer::Fail(ENOSPC)
+            }
+            Call::Extend(len) if used + len > capacity => {
                 Answer::Short(capacity.saturating_sub(used) as usize)
             }
             _ => Answer::Proceed,
@@ -383,12 +349,12 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
     for (at, (capacity, len, append)) in ways.into_iter().enumerate() {
         let policy = if at == 3 { INTERVAL } else { SyncPolicy::Always };
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = open(options(policy).seam(faults.clone()), &path);
+        let seam = Seam::new();
+        let journal = open(options(policy).seam(seam.clone()), &path);
         journal.append(b"before").unwrap();
         journal.sync().unwrap();
         assert_eq!(zeros(&journal), STEP);
-        copy_on_write(&faults, &path, capacity);
+        copy_on_write(&seam, &path, capacity);
         append(&journal, len).unwrap();
         let mut expected = vec![b"before".to_vec(), payload(7, len)];
         assert_eq!(zeros(&journal), 0, "the room made room");
@@ -401,7 +367,7 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
         );
         assert_reads(&journal, &expected);
         assert_marked(&path, journal.stats().committed_bytes);
-        faults.heal();
+        seam.allow_all();
         journal.append(b"after").unwrap();
         expected.push(b"after".to_vec());
         journal.close().unwrap();

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::built::{BARRIER, Built, CONTINUED, sealed_header};
-use common::disk::{Disk, Recorder};
+use common::disk::Disk;
 use common::fast_dir;
 use common::rng::Rng;
+use common::seam::Seam;
 use wally::{Error, Format, IndexMode, Journal, Options, Recovery, State, SyncPolicy, Verdict, Walk};
 
 const ALL: [Recovery; 3] = [Recovery::TornTail, Recovery::FirstInvalid, Recovery::Strict];
@@ -441,12 +442,12 @@ fn a_recovery_that_loses_power_is_finished_by_the_next() {
     let rng = &mut Rng::new(7);
     for (number, (built, policy, records)) in cases.iter().enumerate() {
         let case = Case::new(built);
-        let recorder = Recorder::new();
+        let seam = Seam::new();
         let mut options = Options::new();
-        options.recovery_policy(*policy).seam(recorder.clone());
+        options.recovery_policy(*policy).seam(seam.clone());
         let expected = payloads(&options.open(&case.path).unwrap());
         assert_eq!(expected.len(), *records, "case {number}");
-        let events = recorder.events();
+        let events = seam.take_changes();
         let mut disk = Disk::holding(&built.0);
         let image = case.dir.path().join("image.wally");
         for (cut, event) in events.iter().enumerate() {
