@@ -6,7 +6,6 @@ pub mod command;
 pub mod content;
 pub mod disk;
 pub mod mounted;
-pub mod oracle;
 pub mod rng;
 pub mod seam;
 

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use common::built::{self, BARRIER, Built, CONTINUED};
 use common::command::{Ran, command, run};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -15,10 +16,6 @@ use wally::{Journal, Options, SyncPolicy, Walk};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
-const SEALED: u8 = 1;
-const BARRIER: u8 = 2;
-const CONTINUED: u8 = 4;
-const MARK: u8 = 16;
 const NEWER: u8 = 32;
 
 // ---- running it ----
@@ -76,25 +73,9 @@ fn file(dir: &TempDir, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// A sealed header made by hand.
-fn header(offset: u64, len: u64, crc: u32, flags: u8) -> Vec<u8> {
-    let low = flags | SEALED;
-    let mut checked = Vec::new();
-    checked.extend(offset.to_le_bytes());
-    checked.extend(len.to_le_bytes());
-    checked.extend(crc.to_le_bytes());
-    checked.push(low);
-    let seal = crc32fast::hash(&checked) & 0xFFFF_FF00 | u32::from(low);
-    checked.truncate(20);
-    checked.extend(seal.to_le_bytes());
-    checked.split_off(8)
-}
-
-/// Puts a record behind `bytes`.
+/// Puts a record after `bytes`.
 fn push(bytes: &mut Vec<u8>, payload: &[u8], flags: u8) {
-    let at = bytes.len() as u64;
-    bytes.extend(header(at, payload.len() as u64, crc32fast::hash(payload), flags));
-    bytes.extend(payload);
+    *bytes = Built(std::mem::take(bytes)).sealed(payload, flags).0;
 }
 
 /// Two records, one that a crash cut short, and no proof behind it.
@@ -485,7 +466,7 @@ fn each_state_has_its_name_and_verify_its_exit_code() {
     let mut unfinished_truncation = Vec::new();
     push(&mut unfinished_truncation, b"one", BARRIER);
     push(&mut unfinished_truncation, b"two", 0);
-    unfinished_truncation.extend(header(38, 19, 0xFFFF_FFFF, MARK));
+    unfinished_truncation.extend(built::mark(38, 19));
     let mut room_ahead = torn();
     room_ahead.truncate(38);
     room_ahead.resize(4096, 0);

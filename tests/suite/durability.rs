@@ -5,14 +5,11 @@ use crate::common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::built::{BARRIER, CONTINUED, MARK};
 use common::seam::{Call, EACCES, EIO, ENOSPC, Seam, Seen};
 use common::{payload, place, until};
 use wally::seam::{Role, Verdict};
 use wally::{Error, Format, Journal, Options, SyncPolicy};
-
-const BARRIER: u8 = 1 << 1;
-const CONTINUED: u8 = 1 << 2;
-const MARK: u8 = 1 << 4;
 
 fn open(policy: SyncPolicy) -> (tempfile::TempDir, Arc<Seam>, Journal) {
     let (dir, path) = place();

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::built::MARK;
 use common::seam::{Call, EFBIG, EINTR, EIO, ENOMEM, ENOSPC, Seam};
 use common::{payload, place_in_memory as place, until};
 use wally::seam::Verdict;
 use wally::{Error, Format, Journal, Options, Recovery, SyncPolicy};
 
 const BUFFER: usize = 4096;
-const MARK: u8 = 1 << 4;
 const POLICIES: [SyncPolicy; 3] =
     [SyncPolicy::Always, SyncPolicy::OnDemand, SyncPolicy::Interval(Duration::from_secs(3600))];
 const FORMATS: [Format; 2] = [Format::Sealed, Format::Reference];

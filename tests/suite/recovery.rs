@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::built::{BARRIER, Built, CONTINUED, sealed_header};
+use common::built::{BARRIER, Built, CONTINUED};
 use common::disk::Disk;
 use common::fast_dir;
 use common::rng::Rng;
@@ -161,7 +161,7 @@ fn row_1_a_creation_that_crashed_is_new() {
 #[test]
 fn row_2_a_newer_version_is_refused_and_left_alone() {
     for built in [Built::new(), abc(), Built::new().sealed(b"a", CONTINUED)] {
-        let built = built.clone().raw(&sealed_header(built.len(), 4, 5, 1 << 6)).raw(b"more");
+        let built = built.clone().header(4, 5, 1 << 6).raw(b"more");
         assert_eq!(Case::new(&built).state(), State::Unsupported);
         for policy in ALL {
             let case = Case::new(&built);
@@ -226,10 +226,10 @@ fn row_6_room_ahead_is_cut_quietly() {
 #[test]
 fn row_7_a_clean_end() {
     clean(&abc(), Verdict::Clean, &[b"a", b"b", b"c"]);
-    clean(&Built::new().gap(64, 7), Verdict::Clean, &[]);
-    clean(&Built::new().gap(64, 7).sealed(b"h", BARRIER), Verdict::Clean, &[b"h"]);
+    clean(&Built::gap(64, 7), Verdict::Clean, &[]);
+    clean(&Built::gap(64, 7).sealed(b"h", BARRIER), Verdict::Clean, &[b"h"]);
     clean(&Built::new().reference(b"a").reference(b"").reference(b"c"), Verdict::Clean, &[b"a", b"", b"c"]);
-    let case = Case::new(&Built::new().gap(64, 7).sealed(b"h", BARRIER));
+    let case = Case::new(&Built::gap(64, 7).sealed(b"h", BARRIER));
     let journal = case.open(Recovery::Strict).unwrap();
     assert_eq!((journal.first_index(), journal.last_index()), (8, 8));
 }
@@ -250,7 +250,7 @@ fn row_9_a_torn_tail_is_cut() {
     }
     torn(&abc().damaged(50), 34, 0, &[b"a", b"b"]);
     torn(&abc().damaged(33), 17, 1, &[b"a"]);
-    torn(&abc().raw(&sealed_header(51, 1 << 63, 0, BARRIER)), 51, 0, &[b"a", b"b", b"c"]);
+    torn(&abc().header(1 << 63, 0, BARRIER), 51, 0, &[b"a", b"b", b"c"]);
     torn(&Built::new().mark(0).raw(b"the first record's second sector"), 0, 0, &[]);
 }
 
@@ -469,7 +469,7 @@ fn a_recovery_that_loses_power_is_finished_by_the_next() {
 /// A file pieced together from whole records, marks, zeros and noise, some of it damaged or cut off.
 fn pieced(rng: &mut Rng) -> Built {
     let mut built = match rng.below(8) {
-        0 => Built::new().gap(rng.range(16, 300), 1 + rng.below(9) as u64),
+        0 => Built::gap(rng.range(16, 300), 1 + rng.below(9) as u64),
         _ => Built::new(),
     };
     let reference = rng.below(5) == 0;
@@ -487,10 +487,7 @@ fn pieced(rng: &mut Rng) -> Built {
                 let from = built.0.len() + 16;
                 built.sealed(&inner.0[from..], 0)
             }
-            5 => {
-                let header = sealed_header(built.len(), rng.next() >> rng.below(64), 1, rng.next() as u8);
-                built.raw(&header)
-            }
+            5 => built.header(rng.next() >> rng.below(64), 1, rng.next() as u8),
             _ if reference => built.reference(&payload),
             flags => built.sealed(&payload, [0, 0, 0, BARRIER, CONTINUED, BARRIER | CONTINUED][flags % 6]),
         };

@@ -301,7 +301,7 @@ fn records_removed_at_the_front_before_they_were_read_are_told() {
     assert_eq!(tail.lines(2), ["one", "two"]);
     tail.complaint();
     // A gap in the place of five records, written over them.
-    file(&path, &Built::new().gap(200, 5).sealed(b"six", BARRIER));
+    file(&path, &Built::gap(200, 5).sealed(b"six", BARRIER));
     let note = tail.complaint();
     assert!(note.ends_with(": 3 records after 2 removed before being read"), "{note}");
     assert_eq!(tail.lines(1), ["six"]);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use common::built::{self, BARRIER, Built, CONTINUED, crc32};
 use common::content::{all, assert_holds, assert_snapshot_holds, check, found_in_copy, payload};
 use common::rng::Rng;
 use common::seam::{Call, Seam};
@@ -141,31 +142,8 @@ fn truncating_to_the_last_record_only_makes_everything_durable() {
     assert_holds(&journal, &records);
 }
 
-/// The seal as the format specifies it, written down a second time.
-fn seal(offset: u64, len: u64, crc: u32, flags: u8) -> u32 {
-    let mut bytes = Vec::new();
-    bytes.extend_from_slice(&offset.to_le_bytes());
-    bytes.extend_from_slice(&len.to_le_bytes());
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.push(flags);
-    crc32fast::hash(&bytes) & 0xFFFF_FF00 | u32::from(flags)
-}
-
 fn mark(offset: u64, end: u64) -> Vec<u8> {
-    let mut bytes = end.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&u32::MAX.to_le_bytes());
-    bytes.extend_from_slice(&seal(offset, end, u32::MAX, 0x11).to_le_bytes());
-    bytes
-}
-
-/// The bytes of a record at `offset`.
-fn record(offset: u64, payload: &[u8], flags: u8) -> Vec<u8> {
-    let (len, crc) = (payload.len() as u64, crc32fast::hash(payload));
-    let mut bytes = len.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.extend_from_slice(&seal(offset, len, crc, flags).to_le_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
+    built::mark(offset, end).to_vec()
 }
 
 /// Records 1 and 2 are durable, record 3 is staged and so are 4 to 7, a batch, and 8.
@@ -193,17 +171,19 @@ fn of_what_is_staged_only_what_stays_is_written() {
             let mut written = Vec::new();
             for at in 3..=n {
                 // Record 3 is the first of its flush; of a batch that is cut, the last record that stays ends it.
-                let flags = match (format, at) {
-                    (Format::Sealed, 3) => 1 | 2,
-                    (Format::Sealed, 4..=6) if at < n => 1 | 4,
-                    _ => 1,
+                let flags = match at {
+                    3 => BARRIER,
+                    4..=6 if at < n => CONTINUED,
+                    _ => 0,
                 };
-                let offset = committed + written.len() as u64;
-                let mut bytes = record(offset, &records[at as usize - 1], flags);
-                if format == Format::Reference {
-                    bytes[12..16].fill(0);
-                }
-                written.extend(bytes);
+                let (offset, payload) = (committed + written.len() as u64, &records[at as usize - 1]);
+                let header = if format == Format::Reference {
+                    Built::new().reference(payload).0[..16].to_vec()
+                } else {
+                    built::header(offset, payload.len() as u64, crc32(payload), flags).to_vec()
+                };
+                written.extend(header);
+                written.extend(payload);
             }
             match n {
                 0..=1 => {
@@ -292,8 +272,7 @@ fn a_cut_inside_a_batch_takes_the_last_kept_record_out_of_it() {
         let mut expected = before[..end].to_vec();
         let resealed = flags(&before) & !4;
         let crc = crc32fast::hash(&records[n as usize - 1]);
-        expected[start + 12..start + 16]
-            .copy_from_slice(&seal(start as u64, 40, crc, resealed).to_le_bytes());
+        expected[start + 12..start + 16].copy_from_slice(&built::seal(start as u64, 40, crc, resealed));
         expected.extend(mark(end as u64, end as u64));
         assert!(
             after == expected,
@@ -673,10 +652,9 @@ fn sequence(scene: &Scene, n: u64, intent: Option<u64>) -> Vec<Call> {
         calls.extend([wrote(at, mark(at, end)), Call::Sync]);
     }
     if (3..6).contains(&n) {
-        let flags = if n == 1 { 1 | 2 } else { 1 };
-        let crc = crc32fast::hash(&scene.records[n as usize - 1]);
-        let seal = seal(start, end - start - 16, crc, flags);
-        calls.extend([wrote(start + 12, seal.to_le_bytes().to_vec()), Call::Sync]);
+        let crc = crc32(&scene.records[n as usize - 1]);
+        let seal = built::seal(start, end - start - 16, crc, 0);
+        calls.extend([wrote(start + 12, seal.to_vec()), Call::Sync]);
     }
     calls.extend([Call::Truncate(end), Call::Sync, wrote(end, mark(end, end)), Call::Sync]);
     calls
