@@ -370,7 +370,7 @@ fn sparse_checkpoints_hold_at_their_edges_also_after_truncation_and_reopen() {
         for n in [3 * k + 1, 3 * k, 3 * k - 1, 2 * k, k + 1, k, k - 1, 0] {
             journal.truncate_back(n.min(journal.last_index())).unwrap();
             check(&journal);
-            // And when it grows again behind the cut.
+            // And when it grows again after the cut.
             append_up_to(&journal, n + 2);
             check(&journal);
         }

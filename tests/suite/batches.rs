@@ -184,7 +184,7 @@ fn the_iterator_may_use_the_journal_while_it_is_drained() {
             journal.truncate_back(n).unwrap();
             [b"batch of ".to_vec(), journal.read(n).unwrap()].concat()
         });
-        assert_eq!(journal.append_batch(items).unwrap(), 7..=11, "behind what the iterator appended");
+        assert_eq!(journal.append_batch(items).unwrap(), 7..=11, "after what the iterator appended");
         assert_eq!(journal.read(7).unwrap(), b"batch of single 0");
         assert_eq!(journal.read(6).unwrap(), b"single 4");
     }

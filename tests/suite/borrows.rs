@@ -78,9 +78,9 @@ impl Scene {
         assert_eq!(journal.stats().views_published, views + 2, "windows of 32 and 64 MiB");
         check("after growth");
         journal.truncate_back(7).unwrap();
-        check("after a cut behind it");
+        check("after a cut that keeps it");
         journal.truncate_back(2).unwrap();
-        check("after a cut before it");
+        check("after a cut that removes it");
         for n in 3..=12 {
             journal.append(&payload(1, n, 3000)).unwrap();
         }

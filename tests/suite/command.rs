@@ -78,7 +78,7 @@ fn push(bytes: &mut Vec<u8>, payload: &[u8], flags: u8) {
     *bytes = Built(std::mem::take(bytes)).sealed(payload, flags).0;
 }
 
-/// Two records, one that a crash cut short, and no proof behind it.
+/// Two records, one that a crash cut short, and no proof after it.
 fn torn() -> Vec<u8> {
     let mut bytes = Vec::new();
     push(&mut bytes, b"one", BARRIER);
@@ -376,7 +376,7 @@ fn ls_and_cat_print_what_is_good_and_then_tell_the_damage() {
         assert_eq!(ls.text().lines().count(), good.len());
         assert_eq!(picture(&dir), before);
     }
-    // What lies behind --to is not looked at.
+    // What lies after --to is not looked at.
     let dir = dir();
     let path = file(&dir, &damaged(BARRIER));
     assert_eq!(wally("cat", &path, &["--to", "1"]).ok().text(), "one\n");
@@ -467,15 +467,15 @@ fn each_state_has_its_name_and_verify_its_exit_code() {
     push(&mut unfinished_truncation, b"one", BARRIER);
     push(&mut unfinished_truncation, b"two", 0);
     unfinished_truncation.extend(built::mark(38, 19));
-    let mut room_ahead = torn();
-    room_ahead.truncate(38);
-    room_ahead.resize(4096, 0);
+    let mut preallocated = torn();
+    preallocated.truncate(38);
+    preallocated.resize(4096, 0);
 
     let null = serde_json::Value::Null;
     let (sealed, reference) = (serde_json::json!("sealed"), serde_json::json!("reference"));
     for (what, bytes, code, state, format, records, damage, beyond) in [
         ("nothing in it", Vec::new(), 0, "clean", &null, 0, None, None),
-        ("room ahead", room_ahead, 0, "clean", &sealed, 2, None, None),
+        ("preallocated", preallocated, 0, "clean", &sealed, 2, None, None),
         ("of the reference", one_fixture, 0, "clean", &reference, 1, None, None),
         ("of the reference, torn", torn_fixture, 1, "torn", &reference, 1, Some(21), Some(0)),
         ("cut short", torn(), 1, "torn", &sealed, 2, Some(38), Some(0)),
@@ -565,7 +565,7 @@ fn what_only_reads_works_beside_a_writer_and_changes_nothing() {
 // ---- truncate ----
 
 #[test]
-fn truncate_removes_what_is_behind_an_index() {
+fn truncate_removes_the_records_after_an_index() {
     let dir = dir();
     let path = journal(&dir, &[b"1", b"2", b"3", b"4"]);
     let ran = wally("truncate", &path, &["--keep", "2"]).ok();

@@ -114,7 +114,7 @@ fn run(seed: u64, dir: &Path) -> Run {
     };
     let created = run.step("create".into(), nothing, create, |_| empty.clone());
     if policy != SyncPolicy::OnDemand && rng.below(4) > 0 {
-        // From here on, so that there is room ahead from the beginning.
+        // From here on, so that there are preallocated zeros from the beginning.
         common::past_the_first_syncs(&created);
         seam.take();
         run.base = Some(std::fs::read(&path).unwrap());
@@ -311,9 +311,9 @@ fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Seen>, Stri
     Ok(recovering)
 }
 
-/// Images of one disk: the extremes, and random mixtures.
-fn images<'a>(disk: &'a Disk, rng: &'a mut Rng, random: usize) -> impl Iterator<Item = Vec<u8>> + 'a {
-    (0..4 + random).map(move |kind| match kind {
+/// Images of one disk, each once: the extremes, and random mixtures.
+fn images(disk: &Disk, rng: &mut Rng, random: usize) -> Vec<Vec<u8>> {
+    let image = |kind| match kind {
         0 => disk.image(|_, n| n - 1, |n| n - 1),
         1 => disk.image(|_, _| 0, |n| n - 1),
         2 => disk.image(|_, _| 0, |_| 0),
@@ -331,12 +331,19 @@ fn images<'a>(disk: &'a Disk, rng: &'a mut Rng, random: usize) -> impl Iterator<
             };
             disk.image(choose, |n| if size % 3 == 0 { n - 1 } else { size % n })
         }
-    })
+    };
+    let mut images = Vec::new();
+    for image in (0..4 + random).map(image) {
+        if !images.contains(&image) {
+            images.push(image);
+        }
+    }
+    images
 }
 
 #[test]
 fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
-    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(45);
+    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let first: u64 = std::env::var("WALLY_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let dir = common::fast_dir();
     let (mut tried, mut in_recovery) = (0u64, 0u64);
@@ -359,8 +366,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                 "seed {seed}, event {at}, \"{name}\": found under its name {under}, not {}",
                 allowed.named
             );
-            let copies: Vec<_> = images(&disk, rng, 6).collect();
-            for image in copies {
+            for image in images(&disk, rng, 6) {
                 tried += 1;
                 let context = |what: String, rng_image: &[u8]| {
                     let kept = std::env::temp_dir().join(format!("wally-crash-{seed}-{at}"));
@@ -377,7 +383,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                     Err(what) => panic!("{}", context(what, &image)),
                 };
                 // A second power cut while the first is being recovered from.
-                if tried % 8 == 0 && !recovering.is_empty() {
+                if tried % 2 == 0 && !recovering.is_empty() {
                     let mut again = Disk::holding(&image);
                     for event in &recovering {
                         again.apply(event);
@@ -385,8 +391,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                             // The file is what it was.
                             continue;
                         }
-                        let copies: Vec<_> = images(&again, rng, 2).collect();
-                        for second in copies {
+                        for second in images(&again, rng, 2) {
                             in_recovery += 1;
                             if let Err(what) = check(&second, allowed, &path) {
                                 panic!("in recovery: {}", context(what, &second));

@@ -221,7 +221,7 @@ fn threads_that_append_under_always_share_their_syncs() {
         };
         spawn(0);
         seam.wait_held();
-        // While the first one syncs, all the others get in behind it.
+        // While the first one syncs, all the others get in after it.
         for thread in 1..THREADS {
             spawn(thread);
         }
@@ -231,7 +231,7 @@ fn threads_that_append_under_always_share_their_syncs() {
     });
     assert_eq!(journal.durable_index(), THREADS);
     let stats = journal.stats();
-    assert_eq!((stats.syncs, stats.flushes), (2, 2), "one for the first, one for all who came meanwhile");
+    assert_eq!((stats.syncs, stats.flushes), (2, 2), "one for the first, one for all that came meanwhile");
     assert_eq!(stats.records_per_sync, THREADS as f64 / 2.0);
 }
 
@@ -312,7 +312,7 @@ fn the_barrier_goes_to_the_first_record_of_whatever_is_flushed() {
     journal.append(&large).unwrap(); // 1: goes out alone
     sync();
     journal.append(b"staged").unwrap(); // 2
-    journal.append(&large).unwrap(); // 3: behind it, in the same flush
+    journal.append(&large).unwrap(); // 3: after it, in the same flush
     sync();
     journal.append_batch([&large, &large, &large]).unwrap(); // 4, 5, 6: straight from the batch
     sync();

@@ -247,7 +247,7 @@ fn scenario(
         Err(error) => panic!("creation: {error}"),
     };
     if format == Format::Sealed && policy != SyncPolicy::OnDemand {
-        // So that there is room ahead from the beginning.
+        // So that there are preallocated zeros from the beginning.
         seam.aside(|| common::past_the_first_syncs(&journal));
     }
     model.append(&journal, always, &[40]);
@@ -264,7 +264,7 @@ fn scenario(
     model.hold(&journal);
     let synced = journal.sync();
     model.sync(&journal, synced);
-    // If the first two of these get in and are refused, the second must not come back behind one as long as the first.
+    // If the first two of these get in and are refused, the second must not come back after one as long as the first.
     model.append(&journal, always, &[10, 20, 5000]);
     model.append(&journal, always, &[10]);
     let flushed = journal.flush();
@@ -374,7 +374,7 @@ fn reopen(path: &Path, model: &Model, fault: Fault) {
     }
     let splits = found.len().checked_sub(1).is_some_and(|last| may_be[last].1);
     if splits && journal.format() == Format::Sealed {
-        assert_eq!(model.cut_in_doubt, Some(found.len()), "a batch is split behind record {}", found.len());
+        assert_eq!(model.cut_in_doubt, Some(found.len()), "a batch is split after record {}", found.len());
     }
     journal.append(b"and on").unwrap();
     journal.close().unwrap();
@@ -409,8 +409,8 @@ fn sweep(policy: SyncPolicy, format: Format) {
     for kind in [Kind::Write, Kind::Sync, Kind::SyncDirectory, Kind::Truncate, Kind::Map, Kind::Preserve] {
         assert!(calls.contains(&kind), "the scenario has no {kind:?}");
     }
-    let has_room = format == Format::Sealed && policy != SyncPolicy::OnDemand;
-    assert_eq!(calls.contains(&Kind::Extend), has_room, "room ahead under {policy:?}");
+    let has_zeros = format == Format::Sealed && policy != SyncPolicy::OnDemand;
+    assert_eq!(calls.contains(&Kind::Extend), has_zeros, "zeros under {policy:?}");
     for (at, &kind) in calls.iter().enumerate() {
         if kind == Kind::Write {
             for answer in [Answer::Short(30), Answer::Short(700)] {

@@ -21,7 +21,7 @@ const FORMATS: [Format; 2] = [Format::Sealed, Format::Reference];
 
 fn options(policy: SyncPolicy, seam: &Arc<Seam>) -> Options {
     let mut options = Options::new();
-    // With room ahead, a write that finds no space is tried again without it: see `room_ahead.rs`.
+    // With zeros preallocated, a write that finds no space is tried again without them: see `preallocate.rs`.
     options.sync_policy(policy).buffer_size(BUFFER).preallocate(0).seam(seam.clone());
     options
 }
@@ -33,7 +33,7 @@ fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// The file holds the records up to the committed one, to the byte, and behind them nothing, or the mark of its end.
+/// The file holds the records up to the committed one, to the byte, and after them nothing, or the mark of its end.
 fn assert_file(journal: &Journal, expected: &[Vec<u8>], marked: bool) {
     let file = std::fs::read(journal.path()).unwrap();
     let committed = journal.stats().committed_bytes as usize;
@@ -196,7 +196,7 @@ fn each_write_cut_short_and_then_refused_leaves_no_trace_of_its_record() {
 }
 
 #[test]
-fn a_write_of_nothing_is_taken_for_no_room() {
+fn a_write_of_nothing_is_taken_for_a_full_disk() {
     for policy in POLICIES {
         let inject = |nth| move |seam: &Seam| seam.at_write(nth, Verdict::Short(0));
         let mut nth = 0;
@@ -337,7 +337,7 @@ fn a_close_without_room_for_its_mark_succeeds() {
 }
 
 #[test]
-fn a_refused_record_does_not_come_back_behind_a_shorter_one() {
+fn a_refused_record_does_not_come_back_after_a_shorter_one() {
     for policy in POLICIES {
         let (_dir, path) = place();
         let seam = Seam::new();
@@ -353,12 +353,12 @@ fn a_refused_record_does_not_come_back_behind_a_shorter_one() {
         journal.sync().unwrap();
         assert_file(&journal, &[b"short".to_vec()], false);
         let sizes = std::fs::File::open(&path).unwrap();
-        assert_eq!(sizes.read_at(&mut [0; 8], 21).unwrap(), 0, "nothing behind it");
+        assert_eq!(sizes.read_at(&mut [0; 8], 21).unwrap(), 0, "nothing after it");
     }
 }
 
 #[test]
-fn threads_that_wait_in_one_group_all_hear_of_the_refusal() {
+fn all_threads_that_wait_in_one_group_are_told_of_the_refusal() {
     const THREADS: u64 = 16;
     let (_dir, path) = place();
     let seam = Seam::new();
@@ -395,7 +395,7 @@ fn threads_that_wait_in_one_group_all_hear_of_the_refusal() {
 }
 
 #[test]
-fn what_was_staged_behind_a_record_that_is_refused_is_refused_with_it_under_always() {
+fn what_was_staged_before_a_record_that_is_refused_is_refused_with_it_under_always() {
     let (_dir, path) = place();
     let seam = Seam::new();
     let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
@@ -579,7 +579,7 @@ fn without_a_map_nothing_was_written_so_nothing_is_taken_off() {
 fn where_no_window_can_be_mapped_what_is_needed_is() {
     let (_dir, path) = place();
     let seam = Seam::new();
-    // Only what is asked for to the page, no room ahead.
+    // Only what is asked for to the page, no window for more.
     seam.fail(ENOMEM, |call| matches!(call, Call::Map(len) if len % (1 << 20) == 0));
     let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     for n in 1..=20 {
@@ -606,7 +606,7 @@ fn a_journal_that_cannot_be_mapped_is_not_opened_and_stays_as_it_is() {
 }
 
 /// A disk that is full and writes nothing in place, as one does that copies on write.
-fn no_room_anywhere(seam: &Seam) {
+fn no_space_anywhere(seam: &Seam) {
     seam.fail(ENOSPC, Call::is_write);
 }
 
@@ -618,7 +618,7 @@ fn an_empty_journal_needs_no_room_to_stay_one() {
         let seam = Seam::new();
         let journal = options(policy, &seam).open(&path).unwrap();
         let empty = std::fs::read(&path).unwrap();
-        no_room_anywhere(&seam);
+        no_space_anywhere(&seam);
         for len in [5000, 0, 7] {
             let refused = journal.append(&payload(1, len)).and_then(|_| journal.flush());
             assert_eq!(code(&refused.unwrap_err()), Some(ENOSPC), "{policy:?}");
@@ -727,7 +727,7 @@ fn a_truncation_into_a_batch_that_finds_no_room_changes_nothing() {
     let expected = [payload(1, 30), payload(2, 6000), payload(3, 9)];
     journal.append_batch(&expected).unwrap();
     let before = std::fs::read(&path).unwrap();
-    no_room_anywhere(&seam);
+    no_space_anywhere(&seam);
     assert_eq!(code(&journal.truncate_back(1).unwrap_err()), Some(ENOSPC));
     assert_reads(&journal, &expected);
     assert_eq!(std::fs::read(&path).unwrap(), before);

@@ -1,4 +1,4 @@
-//! Following: every record once and in order, to whoever waits for it; cuts, failures and the end told by a value; no
+//! Following: every record once and in order, to each reader that waits for it; cuts, failures and the end told by a value; no
 //! wake-up lost, and none for nothing.
 
 use crate::common;
@@ -195,7 +195,7 @@ fn a_truncation_that_removes_nothing_is_not_told() {
 }
 
 #[test]
-fn those_who_wait_are_told_of_a_cut() {
+fn waiters_are_told_of_a_cut() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     append(&journal, 1..=9);
@@ -307,7 +307,7 @@ fn a_flush_that_fails_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_flush_that_fails_is_told_to_all_who_wait_for_it() {
+fn a_flush_that_fails_is_told_to_all_its_waiters() {
     let (_dir, path) = place();
     let seam = Seam::new();
     let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
@@ -415,7 +415,7 @@ impl<F: Future + Unpin> ByHand<F> {
 }
 
 #[test]
-fn an_append_wakes_one_of_those_who_wait_and_its_flush_the_others() {
+fn an_append_wakes_one_waiter_and_its_flush_the_others() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     let mut follows: Vec<Follow> = (0..5).map(|_| journal.follow(1)).collect();
@@ -436,7 +436,7 @@ fn an_append_wakes_one_of_those_who_wait_and_its_flush_the_others() {
 }
 
 #[test]
-fn whoever_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
+fn a_waiter_that_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     let (mut one, mut two, mut three) = (journal.follow(1), journal.follow(1), journal.reader());
@@ -457,7 +457,7 @@ fn whoever_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
 }
 
 #[test]
-fn whoever_has_what_it_waited_for_before_it_looks_keeps_nobody_from_theirs() {
+fn a_waiter_that_has_its_record_before_it_looks_keeps_no_other_from_its_own() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     let (mut one, mut two, mut three) = (journal.reader(), journal.reader(), journal.reader());
@@ -529,7 +529,7 @@ fn nobody_is_woken_for_nothing() {
 }
 
 #[test]
-fn whoever_waits_is_woken_by_a_cut_a_failure_and_the_end() {
+fn a_waiter_is_woken_by_a_cut_a_failure_and_the_end() {
     type Happens = fn(&Journal, &Seam);
     let cut: Happens = |journal, _| journal.truncate_back(1).unwrap();
     let failure: Happens = |journal, seam| {
@@ -787,7 +787,7 @@ fn a_waker_may_drop_the_journal() {
     }
 }
 
-/// Who was woken, and by which thread.
+/// Which waker was called, and by which thread.
 #[derive(Default)]
 struct Calls {
     calls: Mutex<Vec<(usize, ThreadId)>>,

@@ -28,14 +28,14 @@ impl Place {
         assert_eq!(hex(&fs::read(&self.path).expect("the file")), hex(&expected.0));
     }
 
-    /// The same up to `expected`'s length, and nothing but zeros behind it: under `Always` and `Interval` there
-    /// may be room ahead while the journal is open.
+    /// The same up to `expected`'s length, and nothing but zeros after it: under `Always` and `Interval` there
+    /// may be preallocated zeros while the journal is open.
     #[track_caller]
     fn begins_with(&self, expected: &Built) {
         let bytes = fs::read(&self.path).expect("the file");
         let (begin, rest) = bytes.split_at(expected.0.len().min(bytes.len()));
         assert_eq!(hex(begin), hex(&expected.0));
-        assert!(rest.iter().all(|&byte| byte == 0), "more than zeros behind the records");
+        assert!(rest.iter().all(|&byte| byte == 0), "more than zeros after the records");
     }
 }
 
@@ -108,7 +108,7 @@ fn the_next_append_overwrites_the_mark() {
 }
 
 #[test]
-fn only_the_first_record_of_a_flush_behind_a_durable_point_is_a_barrier() {
+fn only_the_first_record_of_a_flush_after_a_durable_point_is_a_barrier() {
     let place = Place::new();
     let journal = place.open(SyncPolicy::OnDemand, Format::Sealed);
     let append = |payload: &[u8]| journal.append(payload).expect("an append");
@@ -129,7 +129,7 @@ fn only_the_first_record_of_a_flush_behind_a_durable_point_is_a_barrier() {
     journal.flush().expect("a flush");
     expected = expected.sealed(b"d", BARRIER).sealed(b"e", 0);
     place.holds(&expected);
-    // A sync flushes what is staged: that flush is behind a point that is not durable.
+    // A sync flushes what is staged: that flush is after a point that is not durable.
     append(b"f");
     journal.sync().expect("a sync");
     append(b"g");
@@ -279,9 +279,9 @@ fn a_reference_journal_is_its_records_and_nothing_else() {
         expected = expected.reference(b"no").reference(b"flags");
         journal.sync().expect("a sync");
         place.holds(&expected);
-        journal.append(b"behind a durable point").expect("an append");
+        journal.append(b"after a durable point").expect("an append");
         journal.close().expect("a clean end");
-        place.holds(&expected.reference(b"behind a durable point"));
+        place.holds(&expected.reference(b"after a durable point"));
     }
 }
 

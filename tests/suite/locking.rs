@@ -528,7 +528,7 @@ fn of_many_that_open_and_delete_at_once_each_gets_a_file_that_the_path_names() {
                 while opened < 50 {
                     match options().delete_on_close(true).open(path) {
                         Ok(journal) => {
-                            // Whoever has the lock is alone, and begins with nothing.
+                            // The thread that has the lock is alone, and begins with nothing.
                             assert_eq!(journal.append(&[thread]).unwrap(), 1);
                             assert_eq!(journal.read(1).unwrap(), [thread]);
                             assert!(path.exists());

@@ -142,7 +142,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_what_is_durable_is_served() {
 }
 
 #[test]
-fn every_append_that_waits_for_the_sync_hears_of_its_failure() {
+fn every_append_that_waits_for_the_sync_is_told_of_its_failure() {
     const THREADS: u64 = 16;
     let (_dir, path) = place();
     let seam = Seam::new();
@@ -176,7 +176,7 @@ fn every_append_that_waits_for_the_sync_hears_of_its_failure() {
 }
 
 #[test]
-fn everyone_who_waits_for_durability_hears_of_the_failure() {
+fn every_waiter_for_durability_is_told_of_the_failure() {
     let (_dir, path) = place();
     let seam = Seam::new();
     let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
@@ -312,7 +312,7 @@ fn a_roll_back_that_fails_poisons() {
 }
 
 #[test]
-fn a_group_whose_roll_back_fails_hears_of_it() {
+fn a_group_whose_roll_back_fails_is_told_of_it() {
     let (_dir, path) = place();
     let seam = Seam::new();
     let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
@@ -331,7 +331,7 @@ fn a_group_whose_roll_back_fails_hears_of_it() {
         assert_eq!(first.join().unwrap().unwrap(), 1);
         for other in others {
             let error = other.join().unwrap().unwrap_err();
-            // Whoever led tells of the write, the others of what it led to.
+            // The leader tells of the write, the others of what it led to.
             assert!(matches!(error, Error::Poisoned { .. }) || code(&error) == Some(ENOSPC), "{error}");
         }
     });

@@ -217,7 +217,7 @@ fn row_5_damage_before_what_was_durable_is_an_error() {
 }
 
 #[test]
-fn row_6_room_ahead_is_cut_quietly() {
+fn row_6_preallocated_zeros_are_cut_quietly() {
     for zeros in [1, 15, 16, 4096, 70_000] {
         clean(&abc().zeros(zeros), Verdict::Clean, &[b"a", b"b", b"c"]);
     }
@@ -265,7 +265,7 @@ fn row_10_a_reference_journal_is_cut_at_the_first_invalid_record() {
 }
 
 #[test]
-fn row_10_only_one_who_asks_twice_gets_a_file_cut_that_is_no_journal() {
+fn row_10_only_a_caller_that_asks_twice_gets_a_file_cut_that_is_no_journal() {
     let built = Built::new().raw(b"a header of sorts").reference(b"a");
     for (format, policy) in [
         (Format::Sealed, Recovery::FirstInvalid),
@@ -317,7 +317,7 @@ fn what_a_truncation_was_to_remove_is_not_kept_even_if_every_cut_is() {
 }
 
 #[test]
-fn one_who_is_told_to_stop_has_changed_nothing() {
+fn an_open_that_is_told_to_stop_has_changed_nothing() {
     for built in [abc(), abc().raw(b"torn"), abc().zeros(4096).mark(17)] {
         let case = Case::new(&built);
         let calls = Arc::new(AtomicUsize::new(0));

@@ -1,6 +1,6 @@
 //! P1, P6 and row by row section 3 under every small change of a file: it is cut at every length, every byte is flipped,
 //! bytes are inserted and removed, sectors zeroed, things appended, headers forged. An oracle that shares no code with
-//! the library says what each result has to be, under every recovery policy and to those who only read.
+//! the library says what each result has to be, under every recovery policy and to programs that only read.
 //!
 //! By default the large journals are changed at every place near a header and at some others, the first and the last
 //! header in every bit, and each result is opened under one policy or all; `WALLY_SWEEP=all` makes every change everywhere,
@@ -106,7 +106,7 @@ fn subjects() -> Vec<Subject> {
     let (b, c) = (BARRIER, CONTINUED);
     let ending = |records: &[(usize, u8)]| built(Built::new(), records).closed();
     let batched = built(Built::new(), &[(20, b), (1, c), (16, c), (0, 0), (33, b)]);
-    // Behind the second record of the batch.
+    // After the second record of the batch.
     let inside = 36 + 17 + 32;
     let mut resealing = truncating(batched.clone(), inside);
     // Half of the seal that is being written anew.
@@ -142,7 +142,7 @@ fn subjects() -> Vec<Subject> {
             }),
         ),
         Subject::new(
-            "crashed behind a batch",
+            "crashed after a batch",
             written(sealed, |j| {
                 append(&j, &[8]);
                 j.sync().unwrap();
@@ -153,7 +153,7 @@ fn subjects() -> Vec<Subject> {
             }),
         ),
         Subject::new(
-            "closed behind a batch",
+            "closed after a batch",
             written(sealed, |j| {
                 append(&j, &[8]);
                 j.sync().unwrap();
@@ -171,7 +171,7 @@ fn subjects() -> Vec<Subject> {
             file.resize(700, 0);
             file
         }),
-        Subject::new("closed, zeros behind the mark", ending(&[(20, b), (7, 0)]).zeros(33).0),
+        Subject::new("closed, zeros after the mark", ending(&[(20, b), (7, 0)]).zeros(33).0),
         Subject::new("truncating", truncating(batched.clone(), 36)),
         Subject::new("truncating to nothing", truncating(batched.clone(), 0)),
         Subject::new("truncating into a batch", truncating(batched, inside)),

@@ -366,7 +366,7 @@ fn nothing_is_written_and_nothing_locked() {
         (fs::read(&path).expect("read"), fs::metadata(&path).and_then(|meta| meta.modified()).expect("stat"));
     assert_eq!(before, after);
     assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
-    // The writer that comes is not kept out, and keeps nobody out who only reads.
+    // The writer that comes is not kept out, and keeps no program out that only reads.
     let journal = open(&path);
     journal.append(b"two").expect("append");
     assert_eq!(tail.lines(1), ["two"]);
@@ -396,12 +396,12 @@ fn bytes_read(tail: &Running) -> u64 {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn room_ahead_is_not_read_again_with_each_record_that_takes_of_it() {
+fn preallocated_zeros_are_not_read_again_with_each_record_that_takes_their_place() {
     let (_dir, path) = place();
     let mut built = Built::new().sealed(b"record 1", BARRIER);
     file(&path, &built);
     let written = File::options().write(true).open(&path).expect("open");
-    written.set_len(64 << 20).expect("room");
+    written.set_len(64 << 20).expect("zeros");
     let mut tail = follow(&path, &[]);
     tail.lines(1);
     let mut before = 0;

@@ -703,8 +703,8 @@ fn a_reference_journal_is_only_cut_and_synced() {
 }
 
 #[test]
-fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
-    // Record 7 ends in the first block, the journal in the third: the mark can stand right behind it.
+fn a_full_disk_takes_the_mark_right_after_the_old_end_or_not_at_all() {
+    // Record 7 ends in the first block, the journal in the third: the mark can stand right after it.
     let scene = Scene::new(Format::Sealed);
     let (block, end) = (scene.block(), old_end(&scene));
     let aligned = end.next_multiple_of(block);
