@@ -16,8 +16,8 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// An empty file system of `kind`: tmpfs, or one that `mkfs.KIND` makes in a file under a loop device. Says why, and
-    /// returns `None`, where there is none to be had.
+    /// Mounts an empty file system of `kind`: tmpfs, or one that `mkfs.KIND` makes in a file under a loop device. Prints why
+    /// and returns `None` where the system refuses.
     pub fn new(kind: &'static str, bytes: u64) -> Option<Self> {
         Self::with(kind, bytes, "defaults")
     }
