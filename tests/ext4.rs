@@ -3,68 +3,33 @@
 //! prefix that holds all that was durable when the copy was made.
 //!
 //! The disk under the loop device has what the kernel wrote back so far, in an order of its own, which neither the recorded
-//! writes of `crash.rs` nor a killed process show. And P7 on a small ext4 that is full. Needs root, a loop device and mkfs.ext4; without them it says so and
-//! passes. `WALLY_EXT4` sets how many images are made.
+//! writes of `crash.rs` nor a killed process show. And P7 on a small ext4 that is full. Needs root, a loop device and
+//! mkfs.ext4; without them it says so and passes. `WALLY_EXT4` sets how many images are made.
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use common::mounted::Mounted;
 use common::rng::Rng;
+use common::seam::ENOSPC;
 use wally::{Options, SyncPolicy};
-
-fn run(program: &str, args: &[&str]) -> Result<(), String> {
-    let done = Command::new(program).args(args).output().map_err(|error| format!("{program}: {error}"))?;
-    if done.status.success() {
-        return Ok(());
-    }
-    Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr).trim()))
-}
-
-/// An image that is mounted until this is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(image: &Path, at: &Path, options: &str) -> Result<Self, String> {
-        std::fs::create_dir_all(at).unwrap();
-        run("mount", &["-t", "ext4", "-o", options, image.to_str().unwrap(), at.to_str().unwrap()])?;
-        Ok(Self(at.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = run("umount", &[self.0.to_str().unwrap()]) {
-            eprintln!("left mounted: {error}");
-        }
-    }
-}
 
 /// Begins to write the pages of a file back, without making them durable: their blocks can then reach the disk before the
 /// size does. dd with nothing to copy and no truncation asks for that alone.
 fn write_back(file: &Path) {
     let path = format!("of={}", file.display());
-    let _ = run("dd", &["if=/dev/null", &path, "count=0", "conv=notrunc", "oflag=nocache"]);
+    let args = ["if=/dev/null", &path, "count=0", "conv=notrunc", "oflag=nocache"];
+    let _ = Command::new("dd").args(args).output();
 }
 
 /// What is staged and does not fit can be removed, on its own and with all that is committed.
 #[test]
 fn a_full_file_system_takes_truncations_that_remove_what_is_staged() {
     for all in [false, true] {
-        let dir = common::fast_dir();
-        let image = dir.path().join("image");
-        let made =
-            std::fs::File::create(&image).and_then(|file| file.set_len(4 << 20)).map_err(|e| e.to_string());
-        let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
-        let live = match made.and_then(|()| Mounted::new(&image, &dir.path().join("live"), "loop")) {
-            Ok(live) => live,
-            Err(why) => {
-                println!("skipped: no loop-mounted ext4 here: {why}");
-                return;
-            }
-        };
-        let path = live.0.join("journal");
+        let Some(live) = Mounted::new("ext4", 4 << 20) else { return };
+        let path = live.path("journal");
         let options = Options::new().sync_policy(SyncPolicy::OnDemand).buffer_size(8192).clone();
         let journal = options.open(&path).unwrap();
         let mut records: Vec<Vec<u8>> = Vec::new();
@@ -73,7 +38,7 @@ fn a_full_file_system_takes_truncations_that_remove_what_is_staged() {
             journal.append(&records[salt as usize]).unwrap();
         }
         journal.sync().unwrap();
-        let other = live.0.join("other");
+        let other = live.path("other");
         let _ = std::fs::write(&other, vec![1; 8 << 20]);
         // Its last block and its last pages, too.
         let full = loop {
@@ -85,7 +50,7 @@ fn a_full_file_system_takes_truncations_that_remove_what_is_staged() {
             break error;
         };
         assert!(
-            matches!(&full, wally::Error::Io { source, .. } if source.raw_os_error() == Some(28)),
+            matches!(&full, wally::Error::Io { source, .. } if source.raw_os_error() == Some(ENOSPC)),
             "{full}"
         );
         let (committed, last) = (journal.committed_index(), journal.last_index());
@@ -106,46 +71,34 @@ fn a_full_file_system_takes_truncations_that_remove_what_is_staged() {
     }
 }
 
-/// A new ext4 in `image`, mounted beside it.
-fn live(image: &Path) -> Option<Mounted> {
-    let made =
-        std::fs::File::create(image).and_then(|file| file.set_len(24 << 20)).map_err(|e| e.to_string());
-    let made = made.and_then(|()| run("mkfs.ext4", &["-qF", image.to_str().unwrap()]));
-    // Its journal commits only when it has to.
-    let options = "loop,commit=300,noauto_da_alloc";
-    let mounted = made.and_then(|()| Mounted::new(image, &image.with_file_name("live"), options));
-    mounted.inspect_err(|why| println!("skipped: no loop-mounted ext4 here: {why}")).ok()
+/// A new ext4 whose own journal commits only when it has to.
+fn live() -> Option<Mounted> {
+    Mounted::with("ext4", 24 << 20, "commit=300,noauto_da_alloc")
 }
 
 #[test]
 fn a_renamed_journal_that_loses_power_is_there_under_its_name() {
-    let dir = common::fast_dir();
-    let image = dir.path().join("image");
-    let Some(live) = live(&image) else { return };
-    let (before, after) = (live.0.join("before"), live.0.join("after"));
+    let Some(live) = live() else { return };
+    let (before, after) = (live.path("before"), live.path("after"));
     let journal = Options::new().open(&before).unwrap();
     journal.append(b"a").unwrap();
     journal.close().unwrap();
-    run("sync", &["-f", live.0.to_str().unwrap()]).unwrap();
+    live.sync();
     std::fs::rename(&before, &after).unwrap();
     let journal = Options::new().create(false).open(&after).unwrap();
     // In the place of the mark: no size changes.
     journal.append(b"").unwrap();
-    let copy = dir.path().join("copy");
-    std::fs::copy(&image, &copy).unwrap();
-    let left = Mounted::new(&copy, &dir.path().join("left"), "loop").unwrap();
-    assert!(!left.0.join("before").exists());
-    let reopened = Options::new().create(false).open(left.0.join("after")).unwrap();
+    let left = live.after_a_power_cut();
+    assert!(!left.path("before").exists());
+    let reopened = Options::new().create(false).open(left.path("after")).unwrap();
     assert_eq!((reopened.last_index(), reopened.read(2).unwrap()), (2, Vec::new()));
 }
 
 #[test]
 fn a_real_file_system_loses_power() {
     let images = std::env::var("WALLY_EXT4").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
-    let dir = common::fast_dir();
-    let image = dir.path().join("image");
-    let Some(live) = live(&image) else { return };
-    let path = live.0.join("journal");
+    let Some(live) = live() else { return };
+    let path = live.path("journal");
     let journal = Options::new().sync_policy(SyncPolicy::OnDemand).buffer_size(8192).open(&path).unwrap();
     let rng = &mut Rng::new(4);
     let mut records: Vec<Vec<u8>> = Vec::new();
@@ -181,23 +134,18 @@ fn a_real_file_system_loses_power() {
             0 => {}
             1 => {
                 // Another program makes everything durable.
-                let _ = run("sync", &["-f", path.to_str().unwrap()]);
+                let _ = Command::new("sync").arg("-f").arg(&path).output();
             }
             2 | 3 => write_back(&path),
             _ => {
                 write_back(&path);
                 // The sync of another file commits the file system's journal, with sizes whose blocks were written back.
-                let other = std::fs::File::create(live.0.join("other")).unwrap();
+                let other = std::fs::File::create(live.path("other")).unwrap();
                 other.sync_all().unwrap();
             }
         }
-        // What the loop device has been given is in the image file, and nothing else.
-        // Each under a name of its own: the system may let go of a loop device some time after its file system is gone.
-        let copy = dir.path().join(format!("copy-{at}"));
-        std::fs::copy(&image, &copy).unwrap();
-        let after = Mounted::new(&copy, &dir.path().join("after"), "loop").unwrap();
-        std::fs::remove_file(&copy).unwrap();
-        let left = after.0.join("journal");
+        let after = live.after_a_power_cut();
+        let left = after.path("journal");
         let reopened = Options::new().sync_policy(SyncPolicy::OnDemand).create(false).open(&left);
         let reopened = reopened.unwrap_or_else(|error| panic!("image {at}: {error}"));
         let found = reopened.last_index() as usize;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::faults::Faults;
+use common::seam::Seam;
 use common::{payload, place_in_memory as place};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use wally::{Error, Format, Journal, Options, SyncPolicy, Verdict};
@@ -236,8 +236,8 @@ fn a_child_finds_locks_taken_and_does_without() {
     }
     for policy in POLICIES {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy).seam(faults.clone()).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy).seam(seam.clone()).open(&path).unwrap();
         journal.append(b"one").unwrap();
         // What is only staged would be cut without a sync.
         journal.flush().unwrap();
@@ -245,10 +245,10 @@ fn a_child_finds_locks_taken_and_does_without() {
             journal.sync().unwrap();
         }
         std::thread::scope(|scope| {
-            faults.hold_syncs();
+            seam.hold_syncs();
             // Holds the slot and the append lock while it syncs.
             scope.spawn(|| journal.truncate_back(0).unwrap());
-            faults.wait_held();
+            seam.wait_held();
             // SAFETY: the copy is the child's, which ends without ever looking at the journal it was taken from.
             let copy = || unsafe { std::ptr::read(&journal) };
             let works: [fn(Journal, &Path); 6] = [
@@ -271,7 +271,7 @@ fn a_child_finds_locks_taken_and_does_without() {
             });
             let ended: Vec<bool> = ended.collect();
             // First, or the thread would be waited for in vain.
-            faults.release_syncs();
+            seam.release();
             assert!(!ended.contains(&false), "{ended:?}");
         });
         assert!(journal.is_empty());

@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use common::built::{BARRIER, Built, CONTINUED};
+use common::mounted::Mounted;
+use common::seam::{EFBIG, ENOSPC};
 use common::{payload, place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wally::{Error, Journal, Options, Recovery, SyncPolicy, Verdict};
 
-const EFBIG: i32 = 27;
-const ENOSPC: i32 = 28;
 const POLICIES: [SyncPolicy; 2] = [SyncPolicy::Always, SyncPolicy::OnDemand];
 
 fn options(policy: SyncPolicy) -> Options {
@@ -371,40 +372,10 @@ fn what_recovery_cannot_keep_below_the_limit_it_does_not_cut() {
     println!("done in a process of its own");
 }
 
-/// A file system in memory of 256 KiB, gone when this is dropped.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn new() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mount = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
-        let mounted = rustix::process::geteuid().is_root()
-            && Command::new("mount")
-                .args(mount)
-                .arg(dir.path())
-                .output()
-                .is_ok_and(|out| out.status.success());
-        if !mounted {
-            println!("skipped: no right to mount");
-        }
-        mounted.then_some(Self(dir))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_appends_until_there_is_room() {
     for policy in POLICIES {
-        let Some(mounted) = Mounted::new() else { return };
+        let Some(mounted) = Mounted::new("tmpfs", 256 << 10) else { return };
         std::fs::write(mounted.path("other"), vec![1; 100 << 10]).unwrap();
         fill_and_go_on(&mounted.path("journal"), policy, ENOSPC, |_| {
             std::fs::remove_file(mounted.path("other")).unwrap();
@@ -417,7 +388,7 @@ fn a_full_disk_refuses_appends_until_there_is_room() {
 fn a_full_disk_takes_truncations_that_remove_what_is_staged() {
     for policy in POLICIES {
         for keep in [|_: &Journal| 0, Journal::committed_index, |_: &Journal| 3] {
-            let Some(mounted) = Mounted::new() else { return };
+            let Some(mounted) = Mounted::new("tmpfs", 256 << 10) else { return };
             std::fs::write(mounted.path("other"), vec![1; 100 << 10]).unwrap();
             let path = mounted.path("journal");
             let journal = options(policy).open(&path).unwrap();
@@ -451,7 +422,7 @@ fn a_full_disk_takes_truncations_that_remove_what_is_staged() {
 #[test]
 fn an_empty_journal_on_a_full_disk_stays_a_journal() {
     for policy in POLICIES {
-        let Some(mounted) = Mounted::new() else { return };
+        let Some(mounted) = Mounted::new("tmpfs", 256 << 10) else { return };
         let path = mounted.path("journal");
         let journal = options(policy).open(&path).unwrap();
         // The last page goes too.
@@ -472,7 +443,7 @@ fn an_empty_journal_on_a_full_disk_stays_a_journal() {
 #[test]
 fn a_batch_that_does_not_fit_the_disk_is_refused_whole() {
     for policy in POLICIES {
-        let Some(mounted) = Mounted::new() else { return };
+        let Some(mounted) = Mounted::new("tmpfs", 256 << 10) else { return };
         let path = mounted.path("journal");
         let journal = options(policy).open(&path).unwrap();
         journal.append(b"before").unwrap();
@@ -495,7 +466,6 @@ fn a_batch_that_does_not_fit_the_disk_is_refused_whole() {
 /// and not kept.
 #[test]
 fn an_interrupted_truncation_is_finished_on_a_full_disk() {
-    use common::built::{BARRIER, Built, CONTINUED};
     let record = |built: Built, n: u8, flags| built.sealed(&vec![n; 3000], flags);
     let whole = (0..4).fold(Built::new(), |built, n| record(built, n, BARRIER));
     // The second record ends where a block does, so that its mark would need another.
@@ -508,7 +478,7 @@ fn an_interrupted_truncation_is_finished_on_a_full_disk() {
         built.clone().zeros((aligned - built.len()) as usize).mark(end).0
     };
     for (kind, size) in [("tmpfs", 1 << 20), ("ext4", 4 << 20), ("btrfs", 120 << 20)] {
-        let Some(mounted) = common::mounted::Mounted::new(kind, size) else { continue };
+        let Some(mounted) = Mounted::new(kind, size) else { continue };
         let images = [
             (cut(&whole, 6032), 2),
             (whole.clone().mark(6032).0, 2),
@@ -574,7 +544,7 @@ fn an_interrupted_truncation_is_finished_on_a_full_disk() {
 #[test]
 fn an_empty_journal_on_a_full_btrfs_is_refused_and_goes_on_when_there_is_room() {
     for policy in POLICIES {
-        let Some(mounted) = common::mounted::Mounted::new("btrfs", 120 << 20) else { return };
+        let Some(mounted) = Mounted::new("btrfs", 120 << 20) else { return };
         let path = mounted.path("journal");
         let mut journal = options(policy).open(&path).unwrap();
         mounted.sync();
@@ -605,7 +575,7 @@ fn an_empty_journal_on_a_full_btrfs_is_refused_and_goes_on_when_there_is_room() 
 #[test]
 fn a_full_btrfs_refuses_appends_until_there_is_room() {
     for policy in POLICIES {
-        let Some(mounted) = common::mounted::Mounted::new("btrfs", 120 << 20) else { return };
+        let Some(mounted) = Mounted::new("btrfs", 120 << 20) else { return };
         let path = mounted.path("journal");
         mounted.fill();
         mounted.spare(1 << 20);

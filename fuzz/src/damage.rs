@@ -10,7 +10,7 @@ use super::decoder::{Decoded, Form, Kind, decode, header, kind, mark};
 use super::input::Input;
 use super::recover::{self, Way};
 
-/// The first bytes choose how it is opened and what is written, those behind them the damage.
+/// The first bytes choose how it is opened and what is written, those after them the damage.
 pub fn run(bytes: &[u8], folder: &Path) {
     let mut input = Input(bytes);
     let way = Way::of(input.byte());

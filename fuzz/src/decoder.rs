@@ -1,6 +1,6 @@
 //! The format and the recovery table a second time, as plainly as they can be put: a whole file in memory, every
 //! question answered by looking at all of it. Written from the specification, shares no code with the journal, and is
-//! slow on purpose.
+//! slow on purpose. `cargo test` has it judge every small change of many files, too (`tests/suite/sweeps.rs`).
 //!
 //! One thing it does not repeat: the journal's search beyond a damaged place has a budget. Where the budget may have
 //! been spent, [`Decoded::unsure`] is set, and the journal may count fewer records and may say `Corrupt` where
@@ -75,8 +75,12 @@ pub struct Decoded {
     pub kept: Vec<u8>,
     /// A mark of the end lies there already.
     pub marked: bool,
-    /// Whole records behind `end`.
+    /// Whole records after `end`.
     pub beyond: u64,
+    /// Those of them that lie before X: of a batch that is not whole, or after the end that a truncation asks for.
+    pub before_x: u64,
+    /// The header that proves X to have been durable.
+    pub proof: Option<usize>,
     /// The budget of the search may have been spent.
     pub unsure: bool,
     /// Only because it was insisted on is this a journal.
@@ -139,7 +143,7 @@ fn record(file: &[u8], form: Form, at: usize) -> Option<Record> {
     (crc32fast::hash(&file[payload.clone()]) == crc).then_some(Record { offset: at, payload, crc, continued })
 }
 
-/// The gap at 0, if there is a valid one: where it ends, and the index behind it.
+/// The gap at 0, if there is a valid one: where it ends, and the index after it.
 fn gap(file: &[u8]) -> Option<(usize, u64)> {
     let range = payload(file, 0).filter(|_| kind_at(file, 0) == Some(Kind::Gap))?;
     let mut virtually = vec![0; range.len()];
@@ -168,7 +172,10 @@ pub fn mark(file: &[u8]) -> Option<(usize, usize)> {
 #[derive(Debug, Default)]
 struct Beyond {
     records: Vec<usize>,
-    barrier: bool,
+    /// The first record that is a barrier.
+    barrier: Option<usize>,
+    /// What proves X to have been durable, if this is what lies beyond X.
+    proof: Option<usize>,
     /// There is a valid header of a record, whether or not its payload is.
     header: bool,
     unsure: bool,
@@ -179,26 +186,34 @@ fn beyond(file: &[u8], form: Form, from: usize) -> Beyond {
     let budget = 4 * file.len().saturating_sub(from);
     let (mut failed, mut longest, mut at) = (0, 0, from);
     while at + 16 <= file.len() {
-        let Header { len, seal, .. } = header(file, at).unwrap();
-        let candidate = match form {
-            Form::Sealed => matches!(kind_at(file, at), Some(Kind::Record { .. })),
-            Form::Reference => seal == 0 && len != 0,
+        // Most places are told by one byte.
+        let candidate = match (form, file[at + 12]) {
+            (Form::Sealed, 1 | 3 | 5 | 7) => matches!(kind_at(file, at), Some(Kind::Record { .. })),
+            (Form::Reference, 0) => {
+                header(file, at).is_some_and(|header| header.seal == 0 && header.len != 0)
+            }
+            _ => false,
         };
-        let range = payload(file, at).filter(|_| candidate);
-        let Some(range) = range else {
+        if !candidate {
+            at += 1;
+            continue;
+        }
+        let Some(range) = payload(file, at) else {
             at += 1;
             continue;
         };
         found.header |= form == Form::Sealed;
         longest = longest.max(range.len());
-        if failed > budget {
+        if failed > budget.max(1 << 20) {
             // Slow is one thing, this is another.
             break;
         }
         match record(file, form, at) {
             Some(record) => {
                 found.records.push(at);
-                found.barrier |= matches!(kind_at(file, at), Some(Kind::Record { barrier: true, .. }));
+                if matches!(kind_at(file, at), Some(Kind::Record { barrier: true, .. })) {
+                    found.barrier = found.barrier.or(Some(at));
+                }
                 at = record.payload.end;
             }
             None => {
@@ -226,6 +241,8 @@ pub fn decode(file: &[u8], asked: Form, insist: bool) -> Decoded {
         kept: Vec::new(),
         marked: false,
         beyond: 0,
+        before_x: 0,
+        proof: None,
         unsure: false,
         insisted: false,
     };
@@ -295,6 +312,8 @@ pub fn decode(file: &[u8], asked: Form, insist: bool) -> Decoded {
             kept,
             marked: mark == Some((end, end)),
             beyond: (found.records.len() + cut) as u64,
+            before_x: cut as u64,
+            proof: found.proof,
             unsure: found.unsure,
             insisted,
         }
@@ -310,15 +329,17 @@ pub fn decode(file: &[u8], asked: Form, insist: bool) -> Decoded {
             return ruled(7, Ruling::Clean, x, &none, None);
         }
         // Row 10. A sealed record or mark says that this is a sealed journal whose first seal is gone.
-        let sealed = beyond(file, Form::Sealed, x);
-        if !sealed.records.is_empty() || mark.is_some_and(|(at, _)| at >= x) {
+        let mut sealed = beyond(file, Form::Sealed, x);
+        let later = mark.map(|(at, _)| at).filter(|&at| at >= x);
+        if !sealed.records.is_empty() || later.is_some() {
+            sealed.proof = sealed.barrier.or(later);
             return ruled(10, Ruling::Corrupt, x, &sealed, None);
         }
         let mut found = beyond(file, Form::Reference, x + 1);
         found.unsure |= sealed.unsure;
         return ruled(10, Ruling::Torn, x, &found, None);
     }
-    let found = beyond(file, Form::Sealed, from);
+    let mut found = beyond(file, Form::Sealed, from);
     // Row 3.
     if let Some((at, t)) = mark.filter(|&(at, _)| at >= x) {
         if at == x && t == x && batch.is_none() {
@@ -345,12 +366,14 @@ pub fn decode(file: &[u8], asked: Form, insist: bool) -> Decoded {
             }
         }
     }
+    let later = mark.filter(|&(at, t)| at >= x && t > x).map(|(at, _)| at);
+    found.proof = found.barrier.into_iter().chain(later).min();
     // Row 4. The first sector is never torn, whatever makes no sense there.
     if x == 0 && !matches!(at_x, Some(Kind::Record { .. } | Kind::Mark)) {
         return ruled(4, Ruling::Corrupt, place, &found, None);
     }
     // Row 5.
-    if found.barrier || mark.is_some_and(|(at, t)| at >= x && t > x) {
+    if found.proof.is_some() {
         return ruled(5, Ruling::Corrupt, place, &found, None);
     }
     if batch.is_none() {
@@ -365,7 +388,7 @@ pub fn decode(file: &[u8], asked: Form, insist: bool) -> Decoded {
     let mut decoded = ruled(row, Ruling::Torn, place, &found, None);
     let foreign = record(file, Form::Reference, x).is_some_and(|record| !record.payload.is_empty());
     if found.records.is_empty() && foreign {
-        // No record of this journal, but someone's all the same.
+        // No record of this journal, but of some other.
         decoded.beyond += 1;
     }
     decoded

@@ -1,6 +1,6 @@
 //! What the fuzz targets check. Each takes any bytes, makes of them what it needs, and panics where a promise is
-//! broken. `tests/fuzz_regressions.rs` of the journal's own package builds these files too and replays every find as
-//! an ordinary test, so they name nothing that is not among its dependencies.
+//! broken. `tests/suite/` of the journal's own package builds these files too, replays every find as an ordinary test,
+//! and has the decoder judge its sweeps, so they name nothing that is not among its dependencies.
 
 pub mod damage;
 pub mod decoder;

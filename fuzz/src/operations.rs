@@ -329,7 +329,7 @@ impl Run<'_> {
                 }
                 count
             }
-            // In that format empty records are zeros: alone they say nothing, with anything torn behind them or too
+            // In that format empty records are zeros: alone they say nothing, with anything torn after them or too
             // many of them.
             Err(Error::NotAJournal { .. })
                 if self.nothing_but_zeros(whole(after)) && (torn || file.len() > 4096) =>

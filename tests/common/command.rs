@@ -81,12 +81,12 @@ impl Running {
         read_line(&mut self.err).expect("it ended")
     }
 
-    /// Nobody reads its output any more.
+    /// From now on its output has no reader: the pipe is closed.
     pub fn ignore(&mut self) {
         self.out = None;
     }
 
-    /// Waits until it ends by itself; what was left to be read of it.
+    /// Waits until it ends by itself, and returns what was left to be read of it.
     pub fn wait(mut self) -> Ran {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         if let Some(out) = &mut self.out {
@@ -96,7 +96,7 @@ impl Running {
         Ran::new(Output { status: self.child.wait().expect("wait"), stdout, stderr })
     }
 
-    /// Ends it; what it had still printed.
+    /// Ends it, and returns what it had still printed.
     pub fn kill(mut self) -> (String, String) {
         self.child.kill().expect("kill");
         let out = std::iter::from_fn(|| self.line()).collect();

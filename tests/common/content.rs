@@ -1,5 +1,5 @@
-//! Payloads that tell what they are, so that every byte that was ever lent can be checked; and checks of a whole
-//! journal against what it should hold.
+//! Payloads that name their record, so that every byte that was ever lent can be checked; and checks of a whole journal
+//! against what it should hold.
 
 use std::path::Path;
 
@@ -92,12 +92,12 @@ pub fn assert_holds(journal: &Journal, expected: &[Vec<u8>]) {
     assert_snapshot_holds(&journal.snapshot(), expected);
 }
 
-/// All records of `journal`, read with their checksums checked.
+/// Returns all records of `journal`, read with their checksums checked.
 pub fn all(journal: &Journal) -> Vec<Vec<u8>> {
     (journal.first_index()..=journal.last_index()).map(|n| journal.read(n).unwrap()).collect()
 }
 
-/// What a journal holds whose file is the one at `path` as it is now: as after a crash of the process.
+/// Returns what a journal holds whose file is the one at `path` as it is now: as after a crash of the process.
 pub fn found_in_copy(options: &Options, path: &Path) -> Vec<Vec<u8>> {
     let dir = super::fast_dir();
     let copy = dir.path().join("copy");

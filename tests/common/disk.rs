@@ -1,107 +1,19 @@
-//! A disk that loses power: what a journal asked of its file, recorded at the seam, and the files that a power cut
-//! could leave of it.
+//! A disk that loses power: it takes the calls that the seam logged, and makes the files that a power cut could leave.
 //!
 //! Each 512-byte sector is as it was at the last completed sync, or as it was in the page cache after any one of the
-//! writes since; one that was never written is zeros. The file's size is any that it has had since that sync. A
+//! writes since; a sector that was never written is zeros. The file's size is any that it has had since that sync. A
 //! shrinking ftruncate zeroes the rest of its block in the cache, and that too can reach the disk before the new size
 //! does (seen on ext4).
 //!
 //! The file's entry in its directory is a name, or none, out of those that it has had since the directory was last synced.
 //! That is all that POSIX promises; ext4 commits an entry also with the new size of a file that is synced.
 
-use std::sync::{Arc, Mutex};
+use wally::seam::Role;
 
-use wally::seam::{Op, Role, Seam, Verdict};
+use super::seam::{Call, Seen};
 
 pub const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
-
-/// Something that changed the journal's file, in the order in which it completed.
-#[derive(Debug, Clone)]
-pub enum Event {
-    Write {
-        offset: usize,
-        bytes: Vec<u8>,
-    },
-    /// Zeros at the end.
-    Extend(usize),
-    Truncate(usize),
-    Sync,
-    /// The file got its name, or another one.
-    Rename,
-    SyncDirectory,
-}
-
-/// What decides which operations fail: called with the count of operations so far.
-pub type Faults = Box<dyn Fn(usize, &Op<'_>) -> Verdict + Send + Sync>;
-
-/// Records what completes; refuses what it is told to.
-pub struct Recorder {
-    events: Mutex<Vec<Event>>,
-    asked: Mutex<usize>,
-    faults: Mutex<Option<Faults>>,
-}
-
-impl Recorder {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { events: Mutex::default(), asked: Mutex::default(), faults: Mutex::default() })
-    }
-
-    pub fn fail_with(&self, faults: Option<Faults>) {
-        *self.asked.lock().unwrap() = 0;
-        *self.faults.lock().unwrap() = faults;
-    }
-
-    /// What has happened so far is of no interest.
-    pub fn forget(&self) {
-        self.events.lock().unwrap().clear();
-    }
-
-    /// Someone else gave the file a name.
-    pub fn renamed(&self) {
-        self.events.lock().unwrap().push(Event::Rename);
-    }
-
-    pub fn count(&self) -> usize {
-        self.events.lock().unwrap().len()
-    }
-
-    pub fn events(&self) -> Vec<Event> {
-        self.events.lock().unwrap().clone()
-    }
-}
-
-impl Seam for Recorder {
-    fn before(&self, role: Role, op: &Op<'_>) -> Verdict {
-        if role != Role::Journal {
-            return Verdict::Proceed;
-        }
-        let mut asked = self.asked.lock().unwrap();
-        *asked += 1;
-        match &*self.faults.lock().unwrap() {
-            Some(faults) => faults(*asked - 1, op),
-            None => Verdict::Proceed,
-        }
-    }
-
-    fn after(&self, role: Role, op: &Op<'_>, done: Option<usize>) {
-        let Some(done) = done else { return };
-        let event = match op {
-            _ if role == Role::Quarantine => return,
-            Op::Sync if role == Role::Directory => Event::SyncDirectory,
-            Op::Write { offset, parts } => {
-                let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-                bytes.truncate(done);
-                Event::Write { offset: *offset as usize, bytes }
-            }
-            Op::Extend { .. } => Event::Extend(done),
-            Op::Truncate { len } => Event::Truncate(*len as usize),
-            Op::Sync => Event::Sync,
-            Op::Map { .. } | Op::Preserve { .. } => return,
-        };
-        self.events.lock().unwrap().push(event);
-    }
-}
 
 /// The file as the page cache shows it, and every version of each sector that the disk may hold.
 #[derive(Clone)]
@@ -133,19 +45,22 @@ impl Disk {
         self.names.clone()
     }
 
-    pub fn apply(&mut self, event: &Event) {
-        match event {
-            Event::Write { offset, bytes } => self.write(*offset, bytes),
-            Event::Extend(len) => self.write(self.cache.len(), &vec![0; *len]),
-            Event::Truncate(len) => {
-                let old = self.cache.len();
-                self.cache.resize(*len, 0);
+    /// Makes the change that a call has made.
+    pub fn apply(&mut self, seen: &Seen) {
+        let Some(done) = seen.done.filter(|_| seen.changed_the_disk()) else { return };
+        match &seen.call {
+            Call::Write { offset, bytes } => self.write(*offset as usize, &bytes[..done]),
+            Call::Extend(_) => self.write(self.cache.len(), &vec![0; done]),
+            Call::Truncate(len) => {
+                let (old, len) = (self.cache.len(), *len as usize);
+                self.cache.resize(len, 0);
                 // What lay beyond can still be there, or the zeros that follow the cut in its block.
-                self.note(*len, old.max(*len).min(len.next_multiple_of(BLOCK)));
+                self.note(len, old.max(len).min(len.next_multiple_of(BLOCK)));
             }
-            Event::Sync => self.settle(),
-            Event::Rename => self.names = *self.names.start()..=*self.names.end() + 1,
-            Event::SyncDirectory => self.names = *self.names.end()..=*self.names.end(),
+            Call::Sync if seen.role == Role::Directory => self.names = *self.names.end()..=*self.names.end(),
+            Call::Sync => self.settle(),
+            Call::Rename => self.names = *self.names.start()..=*self.names.end() + 1,
+            Call::Map(_) | Call::Preserve(_) => {}
         }
         if self.sizes.last() != Some(&self.cache.len()) {
             self.sizes.push(self.cache.len());

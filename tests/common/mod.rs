@@ -5,11 +5,9 @@ pub mod built;
 pub mod command;
 pub mod content;
 pub mod disk;
-pub mod faults;
 pub mod mounted;
-pub mod oracle;
 pub mod rng;
-pub mod script;
+pub mod seam;
 
 use std::path::PathBuf;
 
@@ -46,7 +44,7 @@ pub fn payload(salt: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Brings an empty journal, and leaves it empty, behind the first few syncs, which make no room ahead.
+/// Brings an empty journal past the first few syncs, which preallocate nothing, and leaves it empty.
 pub fn past_the_first_syncs(journal: &wally::Journal) {
     for _ in 0..8 {
         journal.append(b"x").unwrap();

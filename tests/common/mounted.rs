@@ -5,36 +5,60 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// The file that a loop device makes a disk of.
+const IMAGE: &str = "image";
+
 /// A file system of its own, gone when this is dropped.
 pub struct Mounted {
+    kind: &'static str,
     dir: tempfile::TempDir,
     at: PathBuf,
 }
 
 impl Mounted {
-    /// An empty file system of `kind`: tmpfs, or one that `mkfs.KIND` makes in a file under a loop device. Says why, and
-    /// returns `None`, where there is none to be had.
-    pub fn new(kind: &str, bytes: u64) -> Option<Self> {
-        let dir = super::fast_dir();
-        let at = dir.path().join("mounted");
-        std::fs::create_dir(&at).unwrap();
-        let mounted = Self::mount(kind, bytes, dir, at);
-        mounted.inspect_err(|why| println!("skipped: no {kind} here: {why}")).ok()
+    /// Mounts an empty file system of `kind`: tmpfs, or one that `mkfs.KIND` makes in a file under a loop device. Prints why
+    /// and returns `None` where the system refuses.
+    pub fn new(kind: &'static str, bytes: u64) -> Option<Self> {
+        Self::with(kind, bytes, "defaults")
     }
 
-    fn mount(kind: &str, bytes: u64, dir: tempfile::TempDir, at: PathBuf) -> Result<Self, String> {
-        let image = dir.path().join("image");
+    /// The same with options of mount(8).
+    pub fn with(kind: &'static str, bytes: u64, options: &str) -> Option<Self> {
+        let dir = super::fast_dir();
+        let made = if kind == "tmpfs" {
+            Self::mount(kind, dir, &format!("size={bytes},{options}"))
+        } else {
+            let image = dir.path().join(IMAGE);
+            File::create(&image).and_then(|file| file.set_len(bytes)).unwrap();
+            let quiet = if kind == "ext4" { "-qF" } else { "-qf" };
+            run(Command::new(format!("mkfs.{kind}")).arg(quiet).arg(&image))
+                .and_then(|()| Self::mount(kind, dir, options))
+        };
+        made.inspect_err(|why| println!("skipped: no {kind} here: {why}")).ok()
+    }
+
+    /// The file system as a power cut at this moment would leave it: what the loop device has been given so far, and nothing
+    /// that is only in the page cache.
+    pub fn after_a_power_cut(&self) -> Self {
+        // Each in a folder of its own: the system may let go of a loop device some time after its file system is gone.
+        let dir = super::fast_dir();
+        let copy = dir.path().join(IMAGE);
+        std::fs::copy(self.dir.path().join(IMAGE), &copy).unwrap();
+        let mounted = Self::mount(self.kind, dir, "defaults").unwrap();
+        // The loop device keeps it.
+        std::fs::remove_file(copy).unwrap();
+        mounted
+    }
+
+    fn mount(kind: &'static str, dir: tempfile::TempDir, options: &str) -> Result<Self, String> {
+        let at = dir.path().join("mounted");
+        std::fs::create_dir(&at).unwrap();
         let (device, options) = match kind {
-            "tmpfs" => ("tmpfs".into(), format!("size={bytes}")),
-            _ => {
-                File::create(&image).and_then(|file| file.set_len(bytes)).map_err(|e| e.to_string())?;
-                let quiet = if kind == "ext4" { "-qF" } else { "-qf" };
-                run(Command::new(format!("mkfs.{kind}")).arg(quiet).arg(&image))?;
-                (image, "loop".into())
-            }
+            "tmpfs" => (kind.into(), options.into()),
+            _ => (dir.path().join(IMAGE), format!("loop,{options}")),
         };
         run(Command::new("mount").args(["-t", kind, "-o", &options]).arg(device).arg(&at))?;
-        Ok(Self { dir, at })
+        Ok(Self { kind, dir, at })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -5,6 +5,7 @@ use crate::common;
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt;
 
+use common::built::Built;
 use common::{payload, place, place_in_memory};
 use wally::{Error, Format, IndexMode, Journal, Options, Snapshot, SyncPolicy};
 
@@ -369,7 +370,7 @@ fn sparse_checkpoints_hold_at_their_edges_also_after_truncation_and_reopen() {
         for n in [3 * k + 1, 3 * k, 3 * k - 1, 2 * k, k + 1, k, k - 1, 0] {
             journal.truncate_back(n.min(journal.last_index())).unwrap();
             check(&journal);
-            // And when it grows again behind the cut.
+            // And when it grows again after the cut.
             append_up_to(&journal, n + 2);
             check(&journal);
         }
@@ -410,23 +411,14 @@ fn data_range_is_where_the_payload_lies_in_the_file() {
 fn the_reference_format_is_length_crc_zeros_and_payload() {
     let (_dir, path) = place();
     let journal = options().new_file_format(Format::Reference).open(&path).unwrap();
-    let mut want = Vec::new();
+    let mut want = Built::new();
     for bytes in [&b"hello"[..], b"", b"world!"] {
         journal.append(bytes).unwrap();
-        want.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        want.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
-        want.extend_from_slice(&[0; 4]);
-        want.extend_from_slice(bytes);
+        want = want.reference(bytes);
     }
     journal.append_batch([b"a", b"b"]).unwrap();
-    for bytes in [b"a", b"b"] {
-        want.extend_from_slice(&1u64.to_le_bytes());
-        want.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
-        want.extend_from_slice(&[0; 4]);
-        want.extend_from_slice(bytes);
-    }
     journal.close().unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), want);
+    assert_eq!(std::fs::read(&path).unwrap(), want.reference(b"a").reference(b"b").0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::common;
 
 use std::sync::{Arc, Mutex};
 
-use common::faults::Faults;
+use common::seam::Seam;
 use common::{payload, place};
 use wally::{Batch, Error, Format, Journal, Options, SyncPolicy};
 
@@ -134,14 +134,14 @@ fn a_batch_on_the_edge_of_the_buffer_is_staged_if_it_fits_whole() {
 #[test]
 fn readers_never_see_a_part_of_a_batch() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = Arc::new(options().seam(faults.clone()).open(&path).unwrap());
+    let seam = Seam::new();
+    let journal = Arc::new(options().seam(seam.clone()).open(&path).unwrap());
     // Watched at the seam, between the calls that a large batch takes.
     let reader = Mutex::new(journal.reader());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
-    faults.rule(move |_, kind| {
-        if kind.is_write() {
+    seam.rule(move |_, call| {
+        if call.is_write() {
             told.lock().unwrap().push(reader.lock().unwrap().last_index());
         }
         wally::seam::Verdict::Proceed
@@ -149,7 +149,7 @@ fn readers_never_see_a_part_of_a_batch() {
     journal.append_batch(vec![payload(1, 1000); 500]).unwrap();
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen, vec![0; 8], "64 records a call, none visible before the last");
-    faults.heal();
+    seam.allow_all();
     assert_eq!(journal.committed_index(), 500);
 }
 
@@ -184,7 +184,7 @@ fn the_iterator_may_use_the_journal_while_it_is_drained() {
             journal.truncate_back(n).unwrap();
             [b"batch of ".to_vec(), journal.read(n).unwrap()].concat()
         });
-        assert_eq!(journal.append_batch(items).unwrap(), 7..=11, "behind what the iterator appended");
+        assert_eq!(journal.append_batch(items).unwrap(), 7..=11, "after what the iterator appended");
         assert_eq!(journal.read(7).unwrap(), b"batch of single 0");
         assert_eq!(journal.read(6).unwrap(), b"single 4");
     }

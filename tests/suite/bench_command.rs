@@ -130,8 +130,8 @@ fn what_cannot_be_measured_in_is_refused() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_disk_without_room_is_told_before_anything_is_written() {
-    // No file system has less room than this one, and nobody could write here.
+fn a_disk_without_space_is_told_before_anything_is_written() {
+    // No file system has less room than this one, and no program could write here.
     bench(Path::new("/proc"), &[]).fails(4, "0 MiB are free in /proc, and it takes 320");
 }
 

@@ -8,14 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use common::content::{assert_holds, assert_snapshot_holds, check, payload};
-use common::script::{Call, Script};
+use common::seam::{Call, EIO, Seam};
 use tempfile::TempDir;
-use wally::seam::Verdict;
+use wally::seam::Role;
 use wally::{
     Error, Format, IndexMode, Journal, Options, Reader, ReaderStatus, RecordRef, Snapshot, SyncPolicy,
 };
-
-const EIO: i32 = 5;
 
 /// How the journal's life ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +38,7 @@ const LIVES: [(End, IndexMode); 6] = [
 struct Scene {
     _dir: TempDir,
     path: PathBuf,
-    script: Arc<Script>,
+    seam: Arc<Seam>,
     journal: Journal,
     records: Vec<Vec<u8>>,
 }
@@ -49,9 +47,9 @@ impl Scene {
     fn new(mode: IndexMode) -> Self {
         let dir = common::fast_dir();
         let path = dir.path().join("j");
-        let script = Script::new();
+        let seam = Seam::new();
         let mut options = Options::new();
-        options.sync_policy(SyncPolicy::OnDemand).index(mode).seam(script.clone());
+        options.sync_policy(SyncPolicy::OnDemand).index(mode).seam(seam.clone());
         let journal = options.open(&path).unwrap();
         let lens = [0, 1, 300, 5000, 24, 9000, 77, 4096];
         let records: Vec<_> = (1..).zip(lens).map(|(n, len)| payload(0, n, len)).collect();
@@ -62,13 +60,13 @@ impl Scene {
             journal.append(record).unwrap();
         }
         journal.flush().unwrap();
-        Self { _dir: dir, path, script, journal, records }
+        Self { _dir: dir, path, seam, journal, records }
     }
 
     /// Leads the journal through everything that could pull bytes from under a borrow; `check` looks at them after
     /// each step. The file stays until the scene is over.
     fn live_on(self, end: End, check: impl FnMut(&str)) {
-        let Self { _dir, path, script, journal, .. } = self;
+        let Self { _dir, path, seam, journal, .. } = self;
         let mut check = check;
         check("at first");
         let views = journal.stats().views_published;
@@ -80,9 +78,9 @@ impl Scene {
         assert_eq!(journal.stats().views_published, views + 2, "windows of 32 and 64 MiB");
         check("after growth");
         journal.truncate_back(7).unwrap();
-        check("after a cut behind it");
+        check("after a cut that keeps it");
         journal.truncate_back(2).unwrap();
-        check("after a cut before it");
+        check("after a cut that removes it");
         for n in 3..=12 {
             journal.append(&payload(1, n, 3000)).unwrap();
         }
@@ -97,7 +95,7 @@ impl Scene {
         check("after it grew again");
         let failed = matches!(end, End::FailedSyncThenClose | End::FailedSyncThenDrop);
         if failed {
-            script.rule(|call| if *call == Call::Sync { Verdict::Fail(EIO) } else { Verdict::Proceed });
+            seam.fail(EIO, Call::is_sync);
             let error = journal.sync().unwrap_err();
             assert!(matches!(error, Error::Poisoned { .. }), "{error}");
             check("after a failed sync");
@@ -280,10 +278,10 @@ fn a_reader_outlives_the_journal_and_tells_that_it_is_closed() {
 
 #[test]
 fn a_reader_of_a_poisoned_journal_serves_what_is_durable_and_tells_why() {
-    let Scene { _dir, script, journal, records, .. } = Scene::new(IndexMode::Full);
+    let Scene { _dir, seam, journal, records, .. } = Scene::new(IndexMode::Full);
     let mut reader = journal.reader();
     assert_eq!(reader.get(8), Some(&records[7][..]));
-    script.rule(|call| if *call == Call::Sync { Verdict::Fail(EIO) } else { Verdict::Proceed });
+    seam.fail(EIO, Call::is_sync);
     journal.sync().unwrap_err();
     let ReaderStatus::Poisoned(first) = reader.status() else { panic!("{:?}", reader.status()) };
     assert!(matches!(&*first, Error::Io { op: "sync", .. }), "{first}");
@@ -377,39 +375,24 @@ fn what_may_cross_threads_does() {
     sync::<Options>();
 }
 
-/// Holds the first write behind the beginning of the file, which is made under the append lock, until it is told to go on.
-struct HeldWrite {
-    begun: std::sync::mpsc::SyncSender<()>,
-    go_on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
-}
-
-impl wally::seam::Seam for HeldWrite {
-    fn before(&self, role: wally::seam::Role, op: &wally::seam::Op<'_>) -> wally::seam::Verdict {
-        if role == wally::seam::Role::Journal && matches!(op, wally::seam::Op::Write { offset: 1.., .. }) {
-            // Once the test is over nobody listens, and nothing is held.
-            if self.begun.send(()).is_ok() {
-                let _ = self.go_on.lock().unwrap().recv();
-            }
-        }
-        wally::seam::Verdict::Proceed
-    }
-}
-
 #[test]
 fn no_reader_waits_for_a_writer_that_is_held_up_in_the_midst_of_a_write() {
     let dir = tempfile::tempdir().unwrap();
-    let (begun, has_begun) = std::sync::mpsc::sync_channel(0);
-    let (go_on, told) = std::sync::mpsc::channel();
-    let seam = std::sync::Arc::new(HeldWrite { begun, go_on: std::sync::Mutex::new(told) });
+    let seam = Seam::new();
     let mut options = wally::Options::new();
-    let journal =
-        options.sync_policy(wally::SyncPolicy::OnDemand).seam(seam).open(dir.path().join("journal")).unwrap();
+    let journal = options
+        .sync_policy(wally::SyncPolicy::OnDemand)
+        .seam(seam.clone())
+        .open(dir.path().join("journal"))
+        .unwrap();
     journal.append(b"committed").unwrap();
     journal.flush().unwrap();
     journal.append(b"held up").unwrap();
+    // The write is made under the append lock.
+    seam.hold_one(|role, call| role == Role::Journal && call.is_write());
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| journal.flush());
-        has_begun.recv().unwrap();
+        seam.wait_held();
         // The append lock is held: whatever took it would wait here for ever.
         let mut reader = journal.reader();
         assert_eq!(reader.get(1), Some(&b"committed"[..]));
@@ -418,9 +401,8 @@ fn no_reader_waits_for_a_writer_that_is_held_up_in_the_midst_of_a_write() {
         assert_eq!(&journal.read_ref(1).unwrap()[..], b"committed");
         assert_eq!(journal.read(1).unwrap(), b"committed");
         assert_eq!((journal.committed_index(), journal.last_index(), journal.first_index()), (1, 2, 1));
-        go_on.send(()).unwrap();
+        seam.release();
         flush.join().unwrap().unwrap();
         assert_eq!(reader.get(2), Some(&b"held up"[..]));
     });
-    drop(has_begun);
 }

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use common::built::{self, BARRIER, Built, CONTINUED};
 use common::command::{Ran, command, run};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -15,10 +16,6 @@ use wally::{Journal, Options, SyncPolicy, Walk};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
-const SEALED: u8 = 1;
-const BARRIER: u8 = 2;
-const CONTINUED: u8 = 4;
-const MARK: u8 = 16;
 const NEWER: u8 = 32;
 
 // ---- running it ----
@@ -76,28 +73,12 @@ fn file(dir: &TempDir, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// A sealed header made by hand.
-fn header(offset: u64, len: u64, crc: u32, flags: u8) -> Vec<u8> {
-    let low = flags | SEALED;
-    let mut checked = Vec::new();
-    checked.extend(offset.to_le_bytes());
-    checked.extend(len.to_le_bytes());
-    checked.extend(crc.to_le_bytes());
-    checked.push(low);
-    let seal = crc32fast::hash(&checked) & 0xFFFF_FF00 | u32::from(low);
-    checked.truncate(20);
-    checked.extend(seal.to_le_bytes());
-    checked.split_off(8)
-}
-
-/// Puts a record behind `bytes`.
+/// Puts a record after `bytes`.
 fn push(bytes: &mut Vec<u8>, payload: &[u8], flags: u8) {
-    let at = bytes.len() as u64;
-    bytes.extend(header(at, payload.len() as u64, crc32fast::hash(payload), flags));
-    bytes.extend(payload);
+    *bytes = Built(std::mem::take(bytes)).sealed(payload, flags).0;
 }
 
-/// Two records, one that a crash cut short, and no proof behind it.
+/// Two records, one that a crash cut short, and no proof after it.
 fn torn() -> Vec<u8> {
     let mut bytes = Vec::new();
     push(&mut bytes, b"one", BARRIER);
@@ -395,7 +376,7 @@ fn ls_and_cat_print_what_is_good_and_then_tell_the_damage() {
         assert_eq!(ls.text().lines().count(), good.len());
         assert_eq!(picture(&dir), before);
     }
-    // What lies behind --to is not looked at.
+    // What lies after --to is not looked at.
     let dir = dir();
     let path = file(&dir, &damaged(BARRIER));
     assert_eq!(wally("cat", &path, &["--to", "1"]).ok().text(), "one\n");
@@ -485,16 +466,16 @@ fn each_state_has_its_name_and_verify_its_exit_code() {
     let mut unfinished_truncation = Vec::new();
     push(&mut unfinished_truncation, b"one", BARRIER);
     push(&mut unfinished_truncation, b"two", 0);
-    unfinished_truncation.extend(header(38, 19, 0xFFFF_FFFF, MARK));
-    let mut room_ahead = torn();
-    room_ahead.truncate(38);
-    room_ahead.resize(4096, 0);
+    unfinished_truncation.extend(built::mark(38, 19));
+    let mut preallocated = torn();
+    preallocated.truncate(38);
+    preallocated.resize(4096, 0);
 
     let null = serde_json::Value::Null;
     let (sealed, reference) = (serde_json::json!("sealed"), serde_json::json!("reference"));
     for (what, bytes, code, state, format, records, damage, beyond) in [
         ("nothing in it", Vec::new(), 0, "clean", &null, 0, None, None),
-        ("room ahead", room_ahead, 0, "clean", &sealed, 2, None, None),
+        ("preallocated", preallocated, 0, "clean", &sealed, 2, None, None),
         ("of the reference", one_fixture, 0, "clean", &reference, 1, None, None),
         ("of the reference, torn", torn_fixture, 1, "torn", &reference, 1, Some(21), Some(0)),
         ("cut short", torn(), 1, "torn", &sealed, 2, Some(38), Some(0)),
@@ -584,7 +565,7 @@ fn what_only_reads_works_beside_a_writer_and_changes_nothing() {
 // ---- truncate ----
 
 #[test]
-fn truncate_removes_what_is_behind_an_index() {
+fn truncate_removes_the_records_after_an_index() {
     let dir = dir();
     let path = journal(&dir, &[b"1", b"2", b"3", b"4"]);
     let ran = wally("truncate", &path, &["--keep", "2"]).ok();

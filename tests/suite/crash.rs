@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::disk::{Disk, Event, Recorder};
+use common::disk::Disk;
 use common::rng::Rng;
-use wally::seam::{Op, Verdict};
+use common::seam::{Call, ENOSPC, Seam, Seen};
+use wally::seam::{Role, Verdict};
 use wally::{IndexMode, Options, Recovery, SyncPolicy};
 
 /// What a reopen may find while one step of a run is under way, or before the next begins.
@@ -32,7 +33,7 @@ struct Allowed {
 type Continued = bool;
 
 struct Run {
-    recorder: Arc<Recorder>,
+    seam: Arc<Seam>,
     /// The file before the first event, if there was one.
     base: Option<Vec<u8>>,
     /// Where it is now.
@@ -58,10 +59,10 @@ impl Run {
         act: impl FnOnce() -> T,
         after: impl FnOnce(&T) -> Allowed,
     ) -> T {
-        self.phases.push(Phase { began: self.recorder.count(), allowed: during, name: name.clone() });
+        self.phases.push(Phase { began: self.seam.changes(), allowed: during, name: name.clone() });
         let done = act();
         self.now = after(&done);
-        let (began, allowed) = (self.recorder.count(), self.now.clone());
+        let (began, allowed) = (self.seam.changes(), self.now.clone());
         self.phases.push(Phase { began, allowed, name: format!("after {name}") });
         done
     }
@@ -94,33 +95,28 @@ fn run(seed: u64, dir: &Path) -> Run {
     let policies =
         [SyncPolicy::Always, SyncPolicy::Interval(Duration::from_secs(1 << 20)), SyncPolicy::OnDemand];
     let policy = policies[rng.below(3)];
-    let recorder = Recorder::new();
+    let seam = Seam::new();
     let mut options = Options::new();
     options
         .sync_policy(policy)
         .buffer_size(4096)
         .preallocate([0, 600, 5000, 20_000][rng.below(4)])
         .index([IndexMode::Full, IndexMode::Sparse(3), IndexMode::Scan][rng.below(3)])
-        .seam(recorder.clone());
+        .seam(seam.clone());
     let mut path = dir.join(format!("run-{seed}"));
     let nothing = Allowed { records: Vec::new(), durable: 0, cut: None, named: 0 };
     let empty = Allowed { named: 1, ..nothing.clone() };
-    let mut run = Run {
-        recorder: recorder.clone(),
-        base: None,
-        path: path.clone(),
-        phases: Vec::new(),
-        now: nothing.clone(),
-    };
+    let mut run =
+        Run { seam: seam.clone(), base: None, path: path.clone(), phases: Vec::new(), now: nothing.clone() };
     let create = || {
-        recorder.renamed();
+        seam.renamed();
         options.open(&path).unwrap()
     };
     let created = run.step("create".into(), nothing, create, |_| empty.clone());
     if policy != SyncPolicy::OnDemand && rng.below(4) > 0 {
-        // From here on, so that there is room ahead from the beginning.
+        // From here on, so that there are preallocated zeros from the beginning.
         common::past_the_first_syncs(&created);
-        recorder.forget();
+        seam.take();
         run.base = Some(std::fs::read(&path).unwrap());
         run.phases = vec![Phase { began: 0, allowed: empty, name: "create".into() }];
     }
@@ -196,7 +192,7 @@ fn run(seed: u64, dir: &Path) -> Run {
                     if rename {
                         // Its directory is synced by nobody but the open.
                         std::fs::rename(&path, &renamed).unwrap();
-                        recorder.renamed();
+                        seam.renamed();
                         path.clone_from(&renamed);
                     }
                     options.open(&path).unwrap()
@@ -207,13 +203,7 @@ fn run(seed: u64, dir: &Path) -> Run {
             }
             CUT_ON_A_FULL_DISK => {
                 // Marks and seals find room, so there is no window in which a power cut looks like damage.
-                recorder.fail_with(Some(Box::new(|_, op| match op {
-                    Op::Write { parts, .. } if parts.iter().map(|p| p.len()).sum::<usize>() > 16 => {
-                        Verdict::Fail(28)
-                    }
-                    Op::Extend { .. } => Verdict::Fail(28),
-                    _ => Verdict::Proceed,
-                })));
+                seam.fail(ENOSPC, |call| call.written() > 16 || call.is_extend());
                 let keep = rng.below(j.committed_index() as usize + 1);
                 let during = Allowed { cut: Some(keep), ..before.clone() };
                 let mut after = before.clone();
@@ -228,7 +218,7 @@ fn run(seed: u64, dir: &Path) -> Run {
                     || j.truncate_back(keep as u64).unwrap(),
                     |_| after.clone(),
                 );
-                recorder.fail_with(None);
+                seam.allow_all();
             }
             _ => {
                 // The disk is full from some write on, and stays so until the step has returned.
@@ -236,21 +226,27 @@ fn run(seed: u64, dir: &Path) -> Run {
                 let copies = rng.below(3) == 0;
                 let batch: Vec<_> = (0..[1, 1, 3][rng.below(3)]).map(|_| payload(rng)).collect();
                 let (from, short) = (rng.below(3), rng.range(1, 700));
-                recorder.fail_with(Some(Box::new(move |at, op| match op {
-                    // Within the first 16 bytes of the file no system writes short: their block has been there since the
-                    // creation, and no limit that let the first mark in lies below them.
-                    Op::Write { offset: 0, .. } if at == from => Verdict::Short(short.max(16)),
-                    Op::Write { .. } if at == from => Verdict::Short(short),
-                    // The mark of a roll-back fits where the block is still there.
-                    Op::Write { parts, .. }
-                        if at > from && (copies || parts.iter().map(|p| p.len()).sum::<usize>() != 16) =>
-                    {
-                        Verdict::Fail(28)
+                let mut calls = 0;
+                seam.rule(move |role, call| {
+                    if role != Role::Journal {
+                        return Verdict::Proceed;
                     }
-                    Op::Extend { .. } if at == from => Verdict::Short(short),
-                    Op::Extend { .. } if at > from => Verdict::Fail(28),
-                    _ => Verdict::Proceed,
-                })));
+                    let at = calls;
+                    calls += 1;
+                    match call {
+                        // Within the first 16 bytes of the file no system writes short: their block has been there since the
+                        // creation, and no limit that let the first mark in lies below them.
+                        Call::Write { offset: 0, .. } if at == from => Verdict::Short(short.max(16)),
+                        Call::Write { .. } if at == from => Verdict::Short(short),
+                        // The mark of a roll-back fits where the block is still there.
+                        Call::Write { bytes, .. } if at > from && (copies || bytes.len() != 16) => {
+                            Verdict::Fail(ENOSPC)
+                        }
+                        Call::Extend(_) if at == from => Verdict::Short(short),
+                        Call::Extend(_) if at > from => Verdict::Fail(ENOSPC),
+                        _ => Verdict::Proceed,
+                    }
+                });
                 let mut during = before.clone();
                 let last = batch.len() - 1;
                 during.records.extend(batch.iter().cloned().enumerate().map(|(i, b)| (b, i < last)));
@@ -269,7 +265,7 @@ fn run(seed: u64, dir: &Path) -> Run {
                         durable_if(always && result.is_ok(), after)
                     },
                 );
-                recorder.fail_with(None);
+                seam.allow_all();
             }
         }
     }
@@ -286,13 +282,13 @@ fn durable_if(durable: bool, mut allowed: Allowed) -> Allowed {
 }
 
 /// Opens `image` and holds what it finds against `allowed`.
-fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Event>, String> {
+fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Seen>, String> {
     std::fs::write(path, image).unwrap();
-    let recorder = Recorder::new();
+    let seam = Seam::new();
     let mut options = Options::new();
-    options.sync_policy(SyncPolicy::OnDemand).seam(recorder.clone());
+    options.sync_policy(SyncPolicy::OnDemand).seam(seam.clone());
     let journal = options.open(path).map_err(|e| format!("refused: {e}"))?;
-    let recovering = recorder.events();
+    let recovering = seam.take_changes();
     let found: Vec<Vec<u8>> = (1..=journal.last_index()).map(|n| journal.read(n).unwrap()).collect();
     let count = found.len();
     if count > allowed.records.len() || found.iter().zip(&allowed.records).any(|(a, (b, _))| a != b) {
@@ -315,9 +311,9 @@ fn check(image: &[u8], allowed: &Allowed, path: &Path) -> Result<Vec<Event>, Str
     Ok(recovering)
 }
 
-/// Images of one disk: the extremes, and random mixtures.
-fn images<'a>(disk: &'a Disk, rng: &'a mut Rng, random: usize) -> impl Iterator<Item = Vec<u8>> + 'a {
-    (0..4 + random).map(move |kind| match kind {
+/// Images of one disk, each once: the extremes, and random mixtures.
+fn images(disk: &Disk, rng: &mut Rng, random: usize) -> Vec<Vec<u8>> {
+    let image = |kind| match kind {
         0 => disk.image(|_, n| n - 1, |n| n - 1),
         1 => disk.image(|_, _| 0, |n| n - 1),
         2 => disk.image(|_, _| 0, |_| 0),
@@ -335,18 +331,25 @@ fn images<'a>(disk: &'a Disk, rng: &'a mut Rng, random: usize) -> impl Iterator<
             };
             disk.image(choose, |n| if size % 3 == 0 { n - 1 } else { size % n })
         }
-    })
+    };
+    let mut images = Vec::new();
+    for image in (0..4 + random).map(image) {
+        if !images.contains(&image) {
+            images.push(image);
+        }
+    }
+    images
 }
 
 #[test]
 fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
-    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(45);
+    let runs = std::env::var("WALLY_CRASH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let first: u64 = std::env::var("WALLY_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let dir = common::fast_dir();
     let (mut tried, mut in_recovery) = (0u64, 0u64);
     for seed in first..first + runs {
         let run = run(seed, dir.path());
-        let events = run.recorder.events();
+        let events = run.seam.take_changes();
         let rng = &mut Rng::new(seed ^ 0xC0FFEE);
         let mut disk = run.base.as_ref().map_or_else(Disk::without, |base| Disk::holding(base));
         let path = dir.path().join("image");
@@ -363,8 +366,7 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                 "seed {seed}, event {at}, \"{name}\": found under its name {under}, not {}",
                 allowed.named
             );
-            let copies: Vec<_> = images(&disk, rng, 6).collect();
-            for image in copies {
+            for image in images(&disk, rng, 6) {
                 tried += 1;
                 let context = |what: String, rng_image: &[u8]| {
                     let kept = std::env::temp_dir().join(format!("wally-crash-{seed}-{at}"));
@@ -381,16 +383,15 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
                     Err(what) => panic!("{}", context(what, &image)),
                 };
                 // A second power cut while the first is being recovered from.
-                if tried % 8 == 0 && !recovering.is_empty() {
+                if tried % 2 == 0 && !recovering.is_empty() {
                     let mut again = Disk::holding(&image);
                     for event in &recovering {
                         again.apply(event);
-                        if matches!(event, Event::SyncDirectory) {
+                        if event.role == Role::Directory {
                             // The file is what it was.
                             continue;
                         }
-                        let copies: Vec<_> = images(&again, rng, 2).collect();
-                        for second in copies {
+                        for second in images(&again, rng, 2) {
                             in_recovery += 1;
                             if let Err(what) = check(&second, allowed, &path) {
                                 panic!("in recovery: {}", context(what, &second));
@@ -411,13 +412,11 @@ fn no_power_cut_loses_what_is_durable_or_brings_back_what_is_gone() {
     println!("{tried} images of {runs} journals, {in_recovery} of recoveries");
 }
 
-fn summary(event: &Event) -> String {
-    match event {
-        Event::Write { offset, bytes } => format!("write of {} at {offset}", bytes.len()),
-        Event::Extend(len) => format!("{len} zeros at the end"),
-        Event::Truncate(len) => format!("truncate to {len}"),
-        Event::Sync => "sync".into(),
-        Event::Rename => "rename".into(),
-        Event::SyncDirectory => "sync of the directory".into(),
+fn summary(Seen { role, call, done }: &Seen) -> String {
+    let done = done.unwrap_or_default();
+    match call {
+        Call::Write { offset, .. } => format!("write of {done} at {offset}"),
+        Call::Extend(_) => format!("{done} zeros at the end"),
+        call => format!("{role:?}: {call:?}"),
     }
 }

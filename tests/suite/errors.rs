@@ -5,7 +5,7 @@ use crate::common;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 
-use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::seam::{Call, EIO, ENOSPC, Seam};
 use common::{payload, place};
 use wally::{Error, IndexMode, Journal, Options, SyncPolicy};
 
@@ -92,9 +92,9 @@ fn an_error_of_the_system_keeps_its_kind_and_code_and_names_the_file() {
     assert!(matches!(&error, Error::Io { path, .. } if *path == missing), "{words}");
     assert_eq!(kind(error), ErrorKind::NotFound);
 
-    let faults = Faults::new();
-    let journal = options().seam(faults.clone()).open(&path).unwrap();
-    faults.fail(ENOSPC, Kind::is_write);
+    let seam = Seam::new();
+    let journal = options().seam(seam.clone()).open(&path).unwrap();
+    seam.fail(ENOSPC, Call::is_write);
     let error = journal.append(&payload(1, 5000)).unwrap_err();
     let words = error.to_string();
     assert!(words.starts_with(&format!("write {}: ", path.display())), "{words}");
@@ -193,10 +193,10 @@ fn a_cut_that_damage_is_in_the_way_of_says_where_and_nothing_of_what_lies_beyond
 #[test]
 fn poisoned_tells_the_first_failure_and_has_its_kind() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options().seam(faults.clone()).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options().seam(seam.clone()).open(&path).unwrap();
     journal.append(b"a").unwrap();
-    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    seam.fail(EIO, Call::is_sync);
     journal.sync().unwrap_err();
     let error = journal.append(b"b").unwrap_err();
     let words = error.to_string();
@@ -210,17 +210,17 @@ fn poisoned_tells_the_first_failure_and_has_its_kind() {
 #[test]
 fn a_cause_is_told_once_and_whole() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options().seam(faults.clone()).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options().seam(seam.clone()).open(&path).unwrap();
     journal.append(b"a").unwrap();
     journal.flush().unwrap();
     let full = io::Error::from_raw_os_error(ENOSPC).to_string();
-    faults.fail(ENOSPC, Kind::is_write);
+    seam.fail(ENOSPC, Call::is_write);
     told_once(journal.append(&payload(1, 5000)).unwrap_err(), &full);
     let broken = io::Error::from_raw_os_error(EIO).to_string();
-    faults.heal();
+    seam.allow_all();
     journal.append(b"b").unwrap();
-    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    seam.fail(EIO, Call::is_sync);
     told_once(journal.sync().unwrap_err(), &broken);
     told_once(journal.append(b"c").unwrap_err(), &broken);
     told_once(journal.close().unwrap_err(), &broken);

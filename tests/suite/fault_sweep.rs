@@ -6,17 +6,11 @@ use crate::common;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use wally::seam::{Op, Role, Seam, Verdict as Answer};
+use common::seam::{Call, EFBIG, EINTR, EIO, ENOMEM, ENOSPC, Seam};
+use wally::seam::{Role, Verdict as Answer};
 use wally::{Error, Format, Journal, Options, ReaderStatus, RecordRef, Snapshot, SyncPolicy};
-
-const EINTR: i32 = 4;
-const EIO: i32 = 5;
-const ENOMEM: i32 = 12;
-const EFBIG: i32 = 27;
-const ENOSPC: i32 = 28;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -30,15 +24,16 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(role: Role, op: &Op<'_>) -> Self {
-        match op {
-            Op::Write { .. } => Self::Write,
-            Op::Extend { .. } => Self::Extend,
-            Op::Sync if role == Role::Directory => Self::SyncDirectory,
-            Op::Sync => Self::Sync,
-            Op::Truncate { .. } => Self::Truncate,
-            Op::Map { .. } => Self::Map,
-            Op::Preserve { .. } => Self::Preserve,
+    fn of(role: Role, call: &Call) -> Self {
+        match call {
+            Call::Write { .. } => Self::Write,
+            Call::Extend(_) => Self::Extend,
+            Call::Sync if role == Role::Directory => Self::SyncDirectory,
+            Call::Sync => Self::Sync,
+            Call::Truncate(_) => Self::Truncate,
+            Call::Map(_) => Self::Map,
+            Call::Preserve(_) => Self::Preserve,
+            Call::Rename => unreachable!("nothing is renamed here"),
         }
     }
 
@@ -60,12 +55,9 @@ impl Kind {
     }
 }
 
-/// Counts the calls, and gives one kind of answer to the call number `at`, or from it on to all of its kind.
+/// One kind of answer to the call number `at`, or from it on to all of its kind.
+#[derive(Debug, Clone, Copy)]
 struct Fault {
-    /// Calls are neither counted nor answered while this is set.
-    idle: AtomicBool,
-    calls: AtomicUsize,
-    seen: std::sync::Mutex<Vec<Kind>>,
     at: usize,
     kind: Option<Kind>,
     answer: Answer,
@@ -76,31 +68,20 @@ struct Fault {
 
 impl Fault {
     fn none() -> Self {
-        Self {
-            idle: AtomicBool::new(false),
-            calls: AtomicUsize::new(0),
-            seen: std::sync::Mutex::default(),
-            at: usize::MAX,
-            kind: None,
-            answer: Answer::Proceed,
-            for_ever: false,
-            then_full: false,
-        }
+        Self { at: usize::MAX, kind: None, answer: Answer::Proceed, for_ever: false, then_full: false }
     }
-}
 
-impl Seam for Fault {
-    fn before(&self, role: Role, op: &Op<'_>) -> Answer {
-        if self.idle.load(Ordering::Relaxed) {
-            return Answer::Proceed;
-        }
-        let (call, kind) = (self.calls.fetch_add(1, Ordering::Relaxed), Kind::of(role, op));
-        self.seen.lock().unwrap().push(kind);
-        let hit = call == self.at || (self.for_ever && call > self.at && self.kind == Some(kind));
-        if self.then_full && call == self.at + 1 && kind == Kind::Write {
-            return Answer::Fail(ENOSPC);
-        }
-        if hit { self.answer } else { Answer::Proceed }
+    fn inject(self, seam: &Seam) {
+        let mut calls = 0;
+        seam.rule(move |role, call| {
+            let (at, kind) = (calls, Kind::of(role, call));
+            calls += 1;
+            let hit = at == self.at || (self.for_ever && at > self.at && self.kind == Some(kind));
+            if self.then_full && at == self.at + 1 && kind == Kind::Write {
+                return Answer::Fail(ENOSPC);
+            }
+            if hit { self.answer } else { Answer::Proceed }
+        });
     }
 }
 
@@ -249,25 +230,25 @@ impl Model {
 }
 
 /// Creates, appends, truncates, clears, closes, and opens again what a crash has torn.
-fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>, model: &mut Model) {
+fn scenario(
+    path: &Path,
+    policy: SyncPolicy,
+    format: Format,
+    fault: Fault,
+    seam: &Arc<Seam>,
+    model: &mut Model,
+) {
     let always = policy == SyncPolicy::Always;
     let mut options = Options::new();
-    options
-        .sync_policy(policy)
-        .new_file_format(format)
-        .buffer_size(4096)
-        .quarantine(true)
-        .seam(fault.clone());
+    options.sync_policy(policy).new_file_format(format).buffer_size(4096).quarantine(true).seam(seam.clone());
     let journal = match options.open(path) {
         Ok(journal) => journal,
         Err(Error::Io { .. }) => return,
         Err(error) => panic!("creation: {error}"),
     };
     if format == Format::Sealed && policy != SyncPolicy::OnDemand {
-        // So that there is room ahead from the beginning.
-        fault.idle.store(true, Ordering::Relaxed);
-        common::past_the_first_syncs(&journal);
-        fault.idle.store(false, Ordering::Relaxed);
+        // So that there are preallocated zeros from the beginning.
+        seam.aside(|| common::past_the_first_syncs(&journal));
     }
     model.append(&journal, always, &[40]);
     model.append(&journal, always, &[0]);
@@ -283,7 +264,7 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
     model.hold(&journal);
     let synced = journal.sync();
     model.sync(&journal, synced);
-    // If the first two of these get in and are refused, the second must not come back behind one as long as the first.
+    // If the first two of these get in and are refused, the second must not come back after one as long as the first.
     model.append(&journal, always, &[10, 20, 5000]);
     model.append(&journal, always, &[10]);
     let flushed = journal.flush();
@@ -340,7 +321,7 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
         let mut file = std::fs::read(path).unwrap();
         // The mark of the end, if there was room for it.
         let end = file.len() - 16;
-        if file.ends_with(&common::oracle::mark(end, end)) {
+        if file.ends_with(&common::built::mark(end as u64, end as u64)) {
             file.truncate(end);
         }
         file.extend(common::payload(77, 21));
@@ -357,14 +338,14 @@ fn scenario(path: &Path, policy: SyncPolicy, format: Format, fault: &Arc<Fault>,
 }
 
 /// Opens a copy of the file as it is now, as if the process had been killed.
-fn image(path: &Path, model: &Model, fault: &Fault) {
+fn image(path: &Path, model: &Model, fault: Fault) {
     let copy = path.with_extension("copy");
     std::fs::copy(path, &copy).unwrap();
     reopen(&copy, model, fault);
 }
 
 /// Opens without faults: what is there has to fit the model.
-fn reopen(path: &Path, model: &Model, fault: &Fault) {
+fn reopen(path: &Path, model: &Model, fault: Fault) {
     let journal = match Options::new().sync_policy(SyncPolicy::OnDemand).create(false).open(path) {
         Ok(journal) => journal,
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -393,7 +374,7 @@ fn reopen(path: &Path, model: &Model, fault: &Fault) {
     }
     let splits = found.len().checked_sub(1).is_some_and(|last| may_be[last].1);
     if splits && journal.format() == Format::Sealed {
-        assert_eq!(model.cut_in_doubt, Some(found.len()), "a batch is split behind record {}", found.len());
+        assert_eq!(model.cut_in_doubt, Some(found.len()), "a batch is split after record {}", found.len());
     }
     journal.append(b"and on").unwrap();
     journal.close().unwrap();
@@ -403,7 +384,8 @@ fn sweep(policy: SyncPolicy, format: Format) {
     let dir = common::fast_dir();
     let mut runs = 0;
     let mut run = |fault: Fault| {
-        let fault = Arc::new(fault);
+        let seam = Seam::new();
+        fault.inject(&seam);
         runs += 1;
         let path = dir.path().join(format!("j{runs}"));
         let what = format!(
@@ -412,8 +394,8 @@ fn sweep(policy: SyncPolicy, format: Format) {
         );
         let done = std::panic::catch_unwind(|| {
             let mut model = Model::default();
-            scenario(&path, policy, format, &fault, &mut model);
-            reopen(&path, &model, &fault);
+            scenario(&path, policy, format, fault, &seam, &mut model);
+            reopen(&path, &model, fault);
         });
         if done.is_err() {
             panic!("{what}; the file is {} bytes long", std::fs::metadata(&path).map_or(0, |m| m.len()));
@@ -421,14 +403,14 @@ fn sweep(policy: SyncPolicy, format: Format) {
         for entry in std::fs::read_dir(dir.path()).unwrap() {
             std::fs::remove_file(entry.unwrap().path()).unwrap();
         }
-        fault
+        seam.take()
     };
-    let calls = run(Fault::none()).seen.lock().unwrap().clone();
+    let calls: Vec<_> = run(Fault::none()).iter().map(|seen| Kind::of(seen.role, &seen.call)).collect();
     for kind in [Kind::Write, Kind::Sync, Kind::SyncDirectory, Kind::Truncate, Kind::Map, Kind::Preserve] {
         assert!(calls.contains(&kind), "the scenario has no {kind:?}");
     }
-    let has_room = format == Format::Sealed && policy != SyncPolicy::OnDemand;
-    assert_eq!(calls.contains(&Kind::Extend), has_room, "room ahead under {policy:?}");
+    let has_zeros = format == Format::Sealed && policy != SyncPolicy::OnDemand;
+    assert_eq!(calls.contains(&Kind::Extend), has_zeros, "zeros under {policy:?}");
     for (at, &kind) in calls.iter().enumerate() {
         if kind == Kind::Write {
             for answer in [Answer::Short(30), Answer::Short(700)] {

@@ -8,21 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::faults::{EFBIG, EINTR, EIO, ENOSPC, Faults, Kind};
+use common::built::MARK;
+use common::seam::{Call, EFBIG, EINTR, EIO, ENOMEM, ENOSPC, Seam};
 use common::{payload, place_in_memory as place, until};
-use wally::seam::{Role, Verdict};
+use wally::seam::Verdict;
 use wally::{Error, Format, Journal, Options, Recovery, SyncPolicy};
 
 const BUFFER: usize = 4096;
-const MARK: u8 = 1 << 4;
 const POLICIES: [SyncPolicy; 3] =
     [SyncPolicy::Always, SyncPolicy::OnDemand, SyncPolicy::Interval(Duration::from_secs(3600))];
 const FORMATS: [Format; 2] = [Format::Sealed, Format::Reference];
 
-fn options(policy: SyncPolicy, faults: &Arc<Faults>) -> Options {
+fn options(policy: SyncPolicy, seam: &Arc<Seam>) -> Options {
     let mut options = Options::new();
-    // With room ahead, a write that finds no space is tried again without it: see `room_ahead.rs`.
-    options.sync_policy(policy).buffer_size(BUFFER).preallocate(0).seam(faults.clone());
+    // With zeros preallocated, a write that finds no space is tried again without them: see `preallocate.rs`.
+    options.sync_policy(policy).buffer_size(BUFFER).preallocate(0).seam(seam.clone());
     options
 }
 
@@ -33,7 +33,7 @@ fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// The file holds the records up to the committed one, to the byte, and behind them nothing, or the mark of its end.
+/// The file holds the records up to the committed one, to the byte, and after them nothing, or the mark of its end.
 fn assert_file(journal: &Journal, expected: &[Vec<u8>], marked: bool) {
     let file = std::fs::read(journal.path()).unwrap();
     let committed = journal.stats().committed_bytes as usize;
@@ -122,13 +122,13 @@ fn perform(journal: &Journal, step: &Step, expected: &mut Vec<Vec<u8>>, salt: u6
 }
 
 /// Runs the scenario with a fault; `inject` arms it. Returns how many steps failed.
-fn run(policy: SyncPolicy, format: Format, inject: impl FnOnce(&Faults), marked: bool) -> usize {
+fn run(policy: SyncPolicy, format: Format, inject: impl FnOnce(&Seam), marked: bool) -> usize {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let mut options = options(policy, &faults);
+    let seam = Seam::new();
+    let mut options = options(policy, &seam);
     options.new_file_format(format);
     let journal = options.open(&path).unwrap();
-    inject(&faults);
+    inject(&seam);
     let mut expected = Vec::new();
     let mut failed = 0;
     for (salt, step) in (1..).zip(scenario()) {
@@ -145,10 +145,10 @@ fn run(policy: SyncPolicy, format: Format, inject: impl FnOnce(&Faults), marked:
             assert_eq!(journal.durable_index(), journal.last_index());
         }
         // There is room again: the next append gets the next index.
-        faults.heal();
+        seam.allow_all();
         perform(&journal, &step, &mut expected, salt + 500).unwrap();
     }
-    faults.heal();
+    seam.allow_all();
     assert_reads(&journal, &expected);
     assert_file(&journal, &expected, false);
     journal.close().unwrap();
@@ -164,7 +164,7 @@ fn each_write_refused_in_turn_leaves_no_trace_of_its_record() {
             let errors: &[i32] = if format == Format::Sealed { &[ENOSPC, EFBIG, EIO] } else { &[EIO] };
             for &error in errors {
                 let mut nth = 0;
-                while run(policy, format, |faults| faults.at_write(nth, Verdict::Fail(error)), true) > 0 {
+                while run(policy, format, |seam| seam.at_write(nth, Verdict::Fail(error)), true) > 0 {
                     nth += 1;
                 }
                 assert!(nth >= 12, "{policy:?} {format:?}: only {nth} writes were there to refuse");
@@ -178,18 +178,11 @@ fn each_write_cut_short_and_then_refused_leaves_no_trace_of_its_record() {
     for policy in POLICIES {
         for short in [1, 16, 3500] {
             let inject = |nth: usize| {
-                move |faults: &Faults| {
-                    let mut at = 0;
-                    faults.rule(move |_, kind| {
-                        if !kind.is_write() {
-                            return Verdict::Proceed;
-                        }
-                        at += 1;
-                        match at - 1 {
-                            n if n == nth => Verdict::Short(short),
-                            n if n == nth + 1 => Verdict::Fail(ENOSPC),
-                            _ => Verdict::Proceed,
-                        }
+                move |seam: &Seam| {
+                    seam.writes(move |at| match at {
+                        n if n == nth => Verdict::Short(short),
+                        n if n == nth + 1 => Verdict::Fail(ENOSPC),
+                        _ => Verdict::Proceed,
                     });
                 }
             };
@@ -203,9 +196,9 @@ fn each_write_cut_short_and_then_refused_leaves_no_trace_of_its_record() {
 }
 
 #[test]
-fn a_write_of_nothing_is_taken_for_no_room() {
+fn a_write_of_nothing_is_taken_for_a_full_disk() {
     for policy in POLICIES {
-        let inject = |nth| move |faults: &Faults| faults.at_write(nth, Verdict::Short(0));
+        let inject = |nth| move |seam: &Seam| seam.at_write(nth, Verdict::Short(0));
         let mut nth = 0;
         while run(policy, Format::Sealed, inject(nth), true) > 0 {
             nth += 1;
@@ -219,24 +212,24 @@ fn short_and_interrupted_writes_go_on() {
     for policy in POLICIES {
         for verdict in [Verdict::Short(1), Verdict::Short(17), Verdict::Fail(EINTR)] {
             for nth in 0..15 {
-                assert_eq!(run(policy, Format::Sealed, |faults| faults.at_write(nth, verdict), true), 0);
+                assert_eq!(run(policy, Format::Sealed, |seam| seam.at_write(nth, verdict), true), 0);
             }
         }
         // Every other one.
         let mut flip = false;
-        let every_other = move |_: Role, kind: &Kind| {
-            flip ^= kind.is_write();
-            if flip && kind.is_write() { Verdict::Short(100) } else { Verdict::Proceed }
+        let every_other = move |_| {
+            flip = !flip;
+            if flip { Verdict::Short(100) } else { Verdict::Proceed }
         };
-        assert_eq!(run(policy, Format::Sealed, |faults| faults.rule(every_other), true), 0);
+        assert_eq!(run(policy, Format::Sealed, |seam| seam.writes(every_other), true), 0);
     }
 }
 
 /// Lets the file grow to `limit` and no further, as a disk does that is full.
-fn limit(faults: &Faults, limit: u64) {
-    faults.rule(move |_, kind| match *kind {
-        Kind::Write { offset, len, .. } if offset + len as u64 > limit => {
-            match limit.saturating_sub(offset) {
+fn limit(seam: &Seam, limit: u64) {
+    seam.rule(move |_, call| match call {
+        Call::Write { offset, bytes } if offset + bytes.len() as u64 > limit => {
+            match limit.saturating_sub(*offset) {
                 0 => Verdict::Fail(ENOSPC),
                 fits => Verdict::Short(fits as usize),
             }
@@ -250,9 +243,9 @@ fn on_a_full_disk_everything_stays_as_it_is_until_there_is_room() {
     for policy in POLICIES {
         for room in [16, 100, 5000, 9000, 20_001] {
             let (_dir, path) = place();
-            let faults = Faults::new();
-            let journal = options(policy, &faults).open(&path).unwrap();
-            limit(&faults, room);
+            let seam = Seam::new();
+            let journal = options(policy, &seam).open(&path).unwrap();
+            limit(&seam, room);
             let mut expected = Vec::new();
             let mut refused = 0;
             for salt in 0..60 {
@@ -274,12 +267,12 @@ fn on_a_full_disk_everything_stays_as_it_is_until_there_is_room() {
             }
             assert!(refused > 10, "{policy:?} {room}");
             // Under the policies that have acknowledged what is staged, it is still there, waiting for room.
-            faults.heal();
+            seam.allow_all();
             assert_reads(&journal, &expected);
             journal.append(b"next").unwrap();
             expected.push(b"next".to_vec());
             journal.close().unwrap();
-            assert_reads(&options(policy, &faults).open(&path).unwrap(), &expected);
+            assert_reads(&options(policy, &seam).open(&path).unwrap(), &expected);
         }
     }
 }
@@ -287,12 +280,12 @@ fn on_a_full_disk_everything_stays_as_it_is_until_there_is_room() {
 #[test]
 fn what_is_staged_and_cannot_be_flushed_is_an_error_to_read_and_readable_later() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     journal.append(b"committed").unwrap();
     journal.flush().unwrap();
     journal.append(b"staged").unwrap();
-    limit(&faults, journal.stats().committed_bytes);
+    limit(&seam, journal.stats().committed_bytes);
     for _ in 0..3 {
         assert_eq!(code(&journal.read(2).unwrap_err()), Some(ENOSPC));
         assert_eq!(code(&journal.read_ref(2).unwrap_err()), Some(ENOSPC));
@@ -305,20 +298,20 @@ fn what_is_staged_and_cannot_be_flushed_is_an_error_to_read_and_readable_later()
     assert_eq!(journal.durable_index(), 1, "what could be made durable was");
     // The buffer still takes what fits.
     assert_eq!(journal.append(b"staged too").unwrap(), 3);
-    faults.heal();
+    seam.allow_all();
     assert_reads(&journal, &[&b"committed"[..], b"staged", b"staged too"].map(<[u8]>::to_vec));
 }
 
 #[test]
 fn a_close_that_cannot_write_says_what_is_lost() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let options = options(SyncPolicy::OnDemand, &faults);
+    let seam = Seam::new();
+    let options = options(SyncPolicy::OnDemand, &seam);
     let journal = options.open(&path).unwrap();
     journal.append(b"committed").unwrap();
     journal.flush().unwrap();
     journal.append(b"staged").unwrap();
-    limit(&faults, journal.stats().committed_bytes);
+    limit(&seam, journal.stats().committed_bytes);
     let error = journal.close().unwrap_err();
     let words = error.to_string();
     assert_eq!(code(&error), Some(ENOSPC));
@@ -326,33 +319,33 @@ fn a_close_that_cannot_write_says_what_is_lost() {
         words.contains("close") && words.contains("lost") && words.contains(path.to_str().unwrap()),
         "{words}"
     );
-    faults.heal();
+    seam.allow_all();
     assert_reads(&options.open(&path).unwrap(), &[b"committed".to_vec()]);
 }
 
 #[test]
 fn a_close_without_room_for_its_mark_succeeds() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
     journal.append(b"durable").unwrap();
-    limit(&faults, journal.stats().committed_bytes + 7);
+    limit(&seam, journal.stats().committed_bytes + 7);
     journal.close().unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 16 + 7, "and leaves no part of it");
-    faults.heal();
-    assert_reads(&options(SyncPolicy::Always, &faults).open(&path).unwrap(), &[b"durable".to_vec()]);
+    seam.allow_all();
+    assert_reads(&options(SyncPolicy::Always, &seam).open(&path).unwrap(), &[b"durable".to_vec()]);
 }
 
 #[test]
-fn a_refused_record_does_not_come_back_behind_a_shorter_one() {
+fn a_refused_record_does_not_come_back_after_a_shorter_one() {
     for policy in POLICIES {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         // Every byte but the last gets in.
-        faults.rule(|_, kind| match *kind {
-            Kind::Write { len: 5016.., .. } => Verdict::Short(5015),
-            Kind::Write { len: 1, .. } => Verdict::Fail(EIO),
+        seam.rule(|_, call| match call.written() {
+            5016.. => Verdict::Short(5015),
+            1 => Verdict::Fail(EIO),
             _ => Verdict::Proceed,
         });
         assert_eq!(code(&journal.append(&payload(1, 5000)).unwrap_err()), Some(EIO));
@@ -360,21 +353,21 @@ fn a_refused_record_does_not_come_back_behind_a_shorter_one() {
         journal.sync().unwrap();
         assert_file(&journal, &[b"short".to_vec()], false);
         let sizes = std::fs::File::open(&path).unwrap();
-        assert_eq!(sizes.read_at(&mut [0; 8], 21).unwrap(), 0, "nothing behind it");
+        assert_eq!(sizes.read_at(&mut [0; 8], 21).unwrap(), 0, "nothing after it");
     }
 }
 
 #[test]
-fn threads_that_wait_in_one_group_all_hear_of_the_refusal() {
+fn all_threads_that_wait_in_one_group_are_told_of_the_refusal() {
     const THREADS: u64 = 16;
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let options = options(SyncPolicy::Always, &faults);
+    let seam = Seam::new();
+    let options = options(SyncPolicy::Always, &seam);
     let journal = options.open(&path).unwrap();
-    faults.hold_syncs();
+    seam.hold_syncs();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| journal.append(b"first"));
-        faults.wait_held();
+        seam.wait_held();
         let others: Vec<_> = (1..THREADS)
             .map(|thread| {
                 let journal = &journal;
@@ -385,8 +378,8 @@ fn threads_that_wait_in_one_group_all_hear_of_the_refusal() {
             })
             .collect();
         until(|| journal.last_index() == THREADS + 5);
-        faults.at_write(0, Verdict::Fail(ENOSPC));
-        faults.release_syncs();
+        seam.at_write(0, Verdict::Fail(ENOSPC));
+        seam.release();
         assert_eq!(first.join().unwrap().unwrap(), 1);
         for other in others {
             let error = other.join().unwrap().unwrap_err();
@@ -402,21 +395,21 @@ fn threads_that_wait_in_one_group_all_hear_of_the_refusal() {
 }
 
 #[test]
-fn what_was_staged_behind_a_record_that_is_refused_is_refused_with_it_under_always() {
+fn what_was_staged_before_a_record_that_is_refused_is_refused_with_it_under_always() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
-    faults.hold_syncs();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
+    seam.hold_syncs();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| journal.append(b"first"));
-        faults.wait_held();
+        seam.wait_held();
         let staged: Vec<_> = (0..4).map(|_| scope.spawn(|| journal.append(b"staged"))).collect();
         until(|| journal.last_index() == 5);
         // Its own write, which takes along what is staged, is the one that fails.
-        faults.at_write(0, Verdict::Fail(EIO));
+        seam.at_write(0, Verdict::Fail(EIO));
         let large = scope.spawn(|| journal.append(&payload(1, 10_000)));
         until(|| journal.last_index() == 1);
-        faults.release_syncs();
+        seam.release();
         assert_eq!(first.join().unwrap().unwrap(), 1);
         assert_eq!(code(&large.join().unwrap().unwrap_err()), Some(EIO));
         for staged in staged {
@@ -431,22 +424,22 @@ fn what_was_staged_behind_a_record_that_is_refused_is_refused_with_it_under_alwa
 fn a_truncation_that_comes_between_a_refusal_and_its_roll_back_acknowledges_nothing() {
     for _ in 0..20 {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
         journal.append(b"kept").unwrap();
         journal.append(b"cut").unwrap();
-        faults.hold_syncs();
+        seam.hold_syncs();
         std::thread::scope(|scope| {
             let first = scope.spawn(|| journal.append(b"cut as well"));
-            faults.wait_held();
+            seam.wait_held();
             let staged: Vec<_> = (0..4).map(|_| scope.spawn(|| journal.append(b"staged"))).collect();
             until(|| journal.last_index() == 7);
-            faults.at_write(0, Verdict::Fail(EIO));
+            seam.at_write(0, Verdict::Fail(EIO));
             let large = scope.spawn(|| journal.append(&payload(1, 10_000)));
             until(|| journal.last_index() == 3);
             // The refusal wants the sync slot for its roll-back, and so does this, in whatever order.
             let cut = scope.spawn(|| journal.truncate_back(1));
-            faults.release_syncs();
+            seam.release();
             assert_eq!(first.join().unwrap().unwrap(), 3, "it was durable before it was cut");
             cut.join().unwrap().unwrap();
             for refused in staged.into_iter().chain([large]) {
@@ -463,11 +456,11 @@ fn a_truncation_that_comes_between_a_refusal_and_its_roll_back_acknowledges_noth
 fn an_append_that_returned_an_index_has_its_record_there_however_many_others_are_refused() {
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         // Of the writes at the end of the file, but for marks, every other one fails.
         let writes = AtomicU64::new(0);
-        faults.rule(move |_, kind| match kind.flags() {
+        seam.rule(move |_, call| match call.flags() {
             Some(flags) if flags & MARK == 0 && writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
                 Verdict::Fail(ENOSPC)
             }
@@ -493,7 +486,7 @@ fn an_append_that_returned_an_index_has_its_record_there_however_many_others_are
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        faults.heal();
+        seam.allow_all();
         let mut indexes: Vec<u64> = acknowledged.iter().map(|(n, _)| *n).collect();
         indexes.sort_unstable();
         assert!(
@@ -511,21 +504,21 @@ fn an_append_that_returned_an_index_has_its_record_there_however_many_others_are
 fn without_a_map_the_append_is_refused_and_nothing_is_written() {
     for policy in POLICIES {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         journal.append(b"before").unwrap();
         journal.flush().unwrap();
         let large = payload(1, 17 << 20);
         let half = &large[..9 << 20];
-        faults.take();
-        faults.fail(12, |kind| matches!(kind, Kind::Map { .. }));
+        seam.take();
+        seam.fail(ENOMEM, Call::is_map);
         for error in [journal.append(&large).unwrap_err(), journal.append_batch([half, half]).unwrap_err()] {
             assert!(matches!(error, Error::Io { op: "map", .. }) && code(&error) == Some(12), "{error}");
         }
-        assert!(faults.take().iter().all(|seen| !seen.kind.is_write()));
+        assert!(seam.take().iter().all(|seen| !seen.call.is_write()));
         assert_eq!(journal.last_index(), 1);
         assert_eq!(journal.append(b"fits the map").unwrap(), 2);
-        faults.heal();
+        seam.allow_all();
         assert_eq!(journal.append(&large).unwrap(), 3);
         assert!(journal.read(3).unwrap() == large);
     }
@@ -535,11 +528,11 @@ fn without_a_map_the_append_is_refused_and_nothing_is_written() {
 fn what_is_staged_waits_for_a_map_or_is_refused_under_always() {
     for policy in [SyncPolicy::OnDemand, SyncPolicy::Always] {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         // Up to ten bytes before the end of the first window.
         journal.append(&payload(1, (16 << 20) - 26)).unwrap();
-        faults.fail(12, |kind| matches!(kind, Kind::Map { .. }));
+        seam.fail(ENOMEM, Call::is_map);
         let appended = journal.append(b"crosses");
         if policy == SyncPolicy::OnDemand {
             assert_eq!(appended.unwrap(), 2);
@@ -548,10 +541,10 @@ fn what_is_staged_waits_for_a_map_or_is_refused_under_always() {
         } else {
             assert_eq!(code(&appended.unwrap_err()), Some(12));
             assert_eq!(journal.last_index(), 1);
-            faults.heal();
+            seam.allow_all();
             assert_eq!(journal.append(b"crosses").unwrap(), 2);
         }
-        faults.heal();
+        seam.allow_all();
         assert_eq!(journal.read(2).unwrap(), b"crosses");
     }
 }
@@ -560,22 +553,22 @@ fn what_is_staged_waits_for_a_map_or_is_refused_under_always() {
 fn without_a_map_nothing_was_written_so_nothing_is_taken_off() {
     for policy in POLICIES {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         // Up to ten bytes before the end of the first window.
         journal.append(&payload(1, (16 << 20) - 26)).unwrap();
         journal.sync().unwrap();
-        faults.take();
-        faults.fail(12, |kind| matches!(kind, Kind::Map { .. }));
+        seam.take();
+        seam.fail(ENOMEM, Call::is_map);
         for _ in 0..10 {
             let refused = journal.append(b"crosses").and_then(|_| journal.flush());
             assert_eq!(code(&refused.unwrap_err()), Some(12), "{policy:?}");
         }
         let staged = if policy == SyncPolicy::Always { 0 } else { 10 };
         assert_eq!((journal.last_index(), journal.committed_index()), (1 + staged, 1));
-        let seen = faults.take();
-        assert!(seen.iter().all(|seen| matches!(seen.kind, Kind::Map { .. })), "{policy:?}: {seen:?}");
-        faults.heal();
+        let seen = seam.take();
+        assert!(seen.iter().all(|seen| seen.call.is_map()), "{policy:?}: {seen:?}");
+        seam.allow_all();
         assert_eq!(journal.append(b"crosses").unwrap(), 2 + staged);
         journal.sync().unwrap();
         assert_eq!(journal.read(2).unwrap(), b"crosses");
@@ -585,10 +578,10 @@ fn without_a_map_nothing_was_written_so_nothing_is_taken_off() {
 #[test]
 fn where_no_window_can_be_mapped_what_is_needed_is() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    // Only what is asked for to the page, no room ahead.
-    faults.fail(12, |kind| matches!(kind, Kind::Map { len } if len % (1 << 20) == 0));
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    // Only what is asked for to the page, no window for more.
+    seam.fail(ENOMEM, |call| matches!(call, Call::Map(len) if len % (1 << 20) == 0));
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     for n in 1..=20 {
         journal.append(&payload(n, 6000)).unwrap();
         assert!(journal.read(n).unwrap() == payload(n, 6000));
@@ -600,21 +593,21 @@ fn where_no_window_can_be_mapped_what_is_needed_is() {
 #[test]
 fn a_journal_that_cannot_be_mapped_is_not_opened_and_stays_as_it_is() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let options = options(SyncPolicy::OnDemand, &faults);
+    let seam = Seam::new();
+    let options = options(SyncPolicy::OnDemand, &seam);
     options.open(&path).unwrap().append(b"a").unwrap();
     let before = std::fs::read(&path).unwrap();
-    faults.fail(12, |kind| matches!(kind, Kind::Map { .. }));
+    seam.fail(ENOMEM, Call::is_map);
     let error = options.open(&path).unwrap_err();
     assert!(matches!(error, Error::Io { op: "map", .. }), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    faults.heal();
+    seam.allow_all();
     assert_reads(&options.open(&path).unwrap(), &[b"a".to_vec()]);
 }
 
 /// A disk that is full and writes nothing in place, as one does that copies on write.
-fn no_room_anywhere(faults: &Faults) {
-    faults.fail(ENOSPC, Kind::is_write);
+fn no_space_anywhere(seam: &Seam) {
+    seam.fail(ENOSPC, Call::is_write);
 }
 
 /// Nothing of it was written: the mark is what it was.
@@ -622,16 +615,16 @@ fn no_room_anywhere(faults: &Faults) {
 fn an_empty_journal_needs_no_room_to_stay_one() {
     for policy in POLICIES {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         let empty = std::fs::read(&path).unwrap();
-        no_room_anywhere(&faults);
+        no_space_anywhere(&seam);
         for len in [5000, 0, 7] {
             let refused = journal.append(&payload(1, len)).and_then(|_| journal.flush());
             assert_eq!(code(&refused.unwrap_err()), Some(ENOSPC), "{policy:?}");
             assert_eq!(std::fs::read(&path).unwrap(), empty);
         }
-        faults.heal();
+        seam.allow_all();
         let next = journal.last_index() + 1;
         assert_eq!(journal.append(b"after").unwrap(), next);
         journal.close().unwrap();
@@ -647,22 +640,14 @@ fn an_empty_journal_that_lost_its_mark_gets_it_again_before_anything_else() {
     for (first, short) in [(0, 16), (0, 40), (600, 17), (600, 616), (600, 1000), (600, 1), (5000, 15)] {
         for durable_cut in [false, true] {
             let (_dir, path) = place();
-            let faults = Faults::new();
-            let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+            let seam = Seam::new();
+            let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
             if durable_cut {
                 journal.append(&payload(9, 6000)).unwrap();
                 journal.truncate_back(0).unwrap();
             }
             let context = format!("{short} bytes of a batch that begins with {first}");
-            let mut writes = 0;
-            faults.rule(move |_, kind| match kind {
-                Kind::Write { .. } if writes == 0 => {
-                    writes += 1;
-                    Verdict::Short(short)
-                }
-                Kind::Write { .. } => Verdict::Fail(ENOSPC),
-                _ => Verdict::Proceed,
-            });
+            seam.writes(move |at| if at == 0 { Verdict::Short(short) } else { Verdict::Fail(ENOSPC) });
             let batch = [payload(1, first), payload(2, 7000)];
             let error = journal.append_batch(&batch).unwrap_err();
             assert_eq!(code(&error), Some(ENOSPC), "{context}");
@@ -683,24 +668,25 @@ fn an_empty_journal_that_lost_its_mark_gets_it_again_before_anything_else() {
             journal.sync().unwrap();
             journal.close().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), [0u8; 0], "{context}");
-            let journal = options(SyncPolicy::Always, &faults).create(false).open(&path).unwrap();
+            let journal = options(SyncPolicy::Always, &seam).create(false).open(&path).unwrap();
             assert_eq!(code(&journal.append(b"more").unwrap_err()), Some(ENOSPC), "{context}");
             assert_eq!(journal.last_index(), 0);
 
             // There is room: the mark is durable before a record takes its place.
-            faults.heal();
-            faults.take();
+            seam.allow_all();
+            seam.take();
             assert_eq!(journal.append(b"after").unwrap(), 1);
-            let seen: Vec<Kind> = faults.take().into_iter().map(|seen| seen.kind).collect();
+            let seen: Vec<Call> = seam.take().into_iter().map(|seen| seen.call).collect();
             let [
-                mark @ Kind::Write { offset: 0, len: 16, .. },
-                Kind::Sync,
-                Kind::Write { offset: 0, len: 21, .. },
-                Kind::Sync,
+                mark @ Call::Write { offset: 0, .. },
+                Call::Sync,
+                record @ Call::Write { offset: 0, .. },
+                Call::Sync,
             ] = &seen[..]
             else {
                 panic!("{context}: {seen:?}")
             };
+            assert_eq!((mark.written(), record.written()), (16, 21), "{context}");
             assert_eq!(mark.flags().unwrap() & MARK, MARK);
             journal.close().unwrap();
             let journal = Options::new().recovery_policy(Recovery::Strict).open(&path).unwrap();
@@ -714,24 +700,17 @@ fn an_empty_journal_that_lost_its_mark_gets_it_again_before_anything_else() {
 fn what_is_staged_in_an_empty_journal_without_its_mark_waits_for_room() {
     for policy in [POLICIES[1], POLICIES[2]] {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = options(policy, &faults).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = options(policy, &seam).open(&path).unwrap();
         journal.append_batch([&b""[..], b"two"]).unwrap();
-        let mut writes = 0;
-        faults.rule(move |_, kind| match kind {
-            Kind::Write { .. } => {
-                writes += 1;
-                if writes == 1 { Verdict::Short(16) } else { Verdict::Fail(ENOSPC) }
-            }
-            _ => Verdict::Proceed,
-        });
+        seam.writes(|at| if at == 0 { Verdict::Short(16) } else { Verdict::Fail(ENOSPC) });
         for _ in 0..3 {
             assert_eq!(code(&journal.flush().unwrap_err()), Some(ENOSPC));
             assert_eq!(code(&journal.append(&payload(3, 5000)).unwrap_err()), Some(ENOSPC));
             assert_eq!((journal.last_index(), journal.committed_index()), (2, 0));
         }
         assert_eq!(std::fs::read(&path).unwrap(), [0u8; 0]);
-        faults.heal();
+        seam.allow_all();
         journal.append(b"three").unwrap();
         journal.close().unwrap();
         let journal = Options::new().recovery_policy(Recovery::Strict).open(&path).unwrap();
@@ -743,16 +722,16 @@ fn what_is_staged_in_an_empty_journal_without_its_mark_waits_for_room() {
 #[test]
 fn a_truncation_into_a_batch_that_finds_no_room_changes_nothing() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
     let expected = [payload(1, 30), payload(2, 6000), payload(3, 9)];
     journal.append_batch(&expected).unwrap();
     let before = std::fs::read(&path).unwrap();
-    no_room_anywhere(&faults);
+    no_space_anywhere(&seam);
     assert_eq!(code(&journal.truncate_back(1).unwrap_err()), Some(ENOSPC));
     assert_reads(&journal, &expected);
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    faults.heal();
+    seam.allow_all();
     journal.truncate_back(1).unwrap();
     journal.append(&expected[1]).unwrap();
     journal.close().unwrap();

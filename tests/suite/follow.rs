@@ -1,4 +1,4 @@
-//! Following: every record once and in order, to whoever waits for it; cuts, failures and the end told by a value; no
+//! Following: every record once and in order, to each reader that waits for it; cuts, failures and the end told by a value; no
 //! wake-up lost, and none for nothing.
 
 use crate::common;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::seam::{Call, EIO, ENOSPC, Seam};
 use common::{place, place_in_memory};
 use wally::{Error, Follow, Format, IndexMode, Journal, Options, RecordRef, Result, SyncPolicy};
 
@@ -41,8 +41,8 @@ fn append(journal: &Journal, numbers: impl IntoIterator<Item = u64>) {
 }
 
 /// A mark would say that the journal ends at some other place.
-fn writes_records(kind: &Kind) -> bool {
-    matches!(kind, Kind::Write { head, .. } if head.starts_with(&8u64.to_le_bytes()))
+fn writes_records(call: &Call) -> bool {
+    matches!(call, Call::Write { bytes, .. } if bytes.starts_with(&8u64.to_le_bytes()))
 }
 
 #[track_caller]
@@ -195,7 +195,7 @@ fn a_truncation_that_removes_nothing_is_not_told() {
 }
 
 #[test]
-fn those_who_wait_are_told_of_a_cut() {
+fn waiters_are_told_of_a_cut() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     append(&journal, 1..=9);
@@ -259,8 +259,8 @@ fn a_durable_follower_is_woken_by_whatever_makes_records_durable() {
 #[test]
 fn a_failed_sync_is_told_to_all_after_what_is_durable() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     append(&journal, 1..=2);
     journal.sync().unwrap();
     append(&journal, 3..=4);
@@ -274,7 +274,7 @@ fn a_failed_sync_is_told_to_all_after_what_is_durable() {
             (told, matches!(follow.next(), Some(Err(Error::Poisoned { .. }))), follow.next().is_none())
         })
     });
-    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    seam.fail(EIO, Call::is_sync);
     journal.sync().unwrap_err();
     for thread in threads {
         assert_eq!(thread.join().unwrap(), (2, true, true));
@@ -293,30 +293,30 @@ fn a_failed_sync_is_told_to_all_after_what_is_durable() {
 #[test]
 fn a_flush_that_fails_is_told_and_tried_again() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     let (mut follow, mut reader) = (journal.follow(1), journal.reader());
     append(&journal, 1..=3);
-    faults.fail(ENOSPC, writes_records);
+    seam.fail(ENOSPC, writes_records);
     assert!(matches!(follow.try_next(), Err(Error::Io { op: "write", .. })));
     assert!(matches!(follow.next(), Some(Err(Error::Io { op: "write", .. }))));
     assert!(matches!(reader.wait_for(1, NEVER), Err(Error::Io { op: "write", .. })));
-    faults.heal();
+    seam.allow_all();
     (1..=3).for_each(|n| assert_eq!(number(follow.next().transpose()), n));
     assert!(reader.wait_for(3, NEVER).unwrap());
 }
 
 #[test]
-fn a_flush_that_fails_is_told_to_all_who_wait_for_it() {
+fn a_flush_that_fails_is_told_to_all_its_waiters() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     let (mut one, mut two) = (journal.follow(1), journal.follow(1));
     let mut first = pin!(one.next_async());
     let mut first = ByHand::new(first.as_mut());
     let mut second = pin!(two.next_async());
     let mut second = ByHand::new(second.as_mut());
-    faults.fail(ENOSPC, writes_records);
+    seam.fail(ENOSPC, writes_records);
     append(&journal, 1..=1);
     assert_eq!((first.woken(), second.woken()), (1, 0));
     assert!(matches!(first.poll(), Some(Some(Err(Error::Io { op: "write", .. })))));
@@ -327,15 +327,15 @@ fn a_flush_that_fails_is_told_to_all_who_wait_for_it() {
 #[test]
 fn a_truncation_that_is_taken_back_leaves_nobody_without_a_record() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     append(&journal, 1..=9);
     let mut follow = journal.follow(1);
     (1..=9).for_each(|n| assert_eq!(number(follow.try_next()), n));
     journal.sync().unwrap();
-    faults.fail(EIO, Kind::is_write);
+    seam.fail(EIO, Call::is_write);
     journal.truncate_back(5).unwrap_err();
-    faults.heal();
+    seam.allow_all();
     assert_eq!(truncated(follow.try_next()), 5);
     (6..=9).for_each(|n| assert_eq!(number(follow.try_next()), n));
     append(&journal, 10..=10);
@@ -415,7 +415,7 @@ impl<F: Future + Unpin> ByHand<F> {
 }
 
 #[test]
-fn an_append_wakes_one_of_those_who_wait_and_its_flush_the_others() {
+fn an_append_wakes_one_waiter_and_its_flush_the_others() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     let mut follows: Vec<Follow> = (0..5).map(|_| journal.follow(1)).collect();
@@ -436,7 +436,7 @@ fn an_append_wakes_one_of_those_who_wait_and_its_flush_the_others() {
 }
 
 #[test]
-fn whoever_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
+fn a_waiter_that_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     let (mut one, mut two, mut three) = (journal.follow(1), journal.follow(1), journal.reader());
@@ -457,7 +457,7 @@ fn whoever_is_woken_and_goes_away_leaves_the_flush_to_the_next() {
 }
 
 #[test]
-fn whoever_has_what_it_waited_for_before_it_looks_keeps_nobody_from_theirs() {
+fn a_waiter_that_has_its_record_before_it_looks_keeps_no_other_from_its_own() {
     let (_dir, path) = place_in_memory();
     let journal = options(SyncPolicy::OnDemand).open(path).unwrap();
     let (mut one, mut two, mut three) = (journal.reader(), journal.reader(), journal.reader());
@@ -529,17 +529,17 @@ fn nobody_is_woken_for_nothing() {
 }
 
 #[test]
-fn whoever_waits_is_woken_by_a_cut_a_failure_and_the_end() {
-    type Happens = fn(&Journal, &Faults);
+fn a_waiter_is_woken_by_a_cut_a_failure_and_the_end() {
+    type Happens = fn(&Journal, &Seam);
     let cut: Happens = |journal, _| journal.truncate_back(1).unwrap();
-    let failure: Happens = |journal, faults| {
-        faults.fail(EIO, |kind| *kind == Kind::Sync);
+    let failure: Happens = |journal, seam| {
+        seam.fail(EIO, Call::is_sync);
         journal.sync().unwrap_err();
     };
     for (happens, closes) in [(cut, false), (failure, false), (|_, _| (), true)] {
         let (_dir, path) = place_in_memory();
-        let faults = Faults::new();
-        let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+        let seam = Seam::new();
+        let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
         append(&journal, 1..=2);
         journal.sync().unwrap();
         append(&journal, 3..=3);
@@ -552,7 +552,7 @@ fn whoever_waits_is_woken_by_a_cut_a_failure_and_the_end() {
         let mut second = ByHand::new(second.as_mut());
         let mut third = pin!(three.wait_for_async(4));
         let mut third = ByHand::new(third.as_mut());
-        happens(&journal, &faults);
+        happens(&journal, &seam);
         if closes {
             journal.close().unwrap();
         }
@@ -634,10 +634,10 @@ fn a_follower_that_has_told_its_end_keeps_no_lock() {
 
     // A poisoned one, in a task.
     let (_dir, path) = place_in_memory();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(&path).unwrap();
     append(&journal, 1..=1);
-    faults.fail(EIO, |kind| *kind == Kind::Sync);
+    seam.fail(EIO, Call::is_sync);
     let mut follow = journal.follow(2);
     journal.sync().unwrap_err();
     let poisoned =
@@ -787,7 +787,7 @@ fn a_waker_may_drop_the_journal() {
     }
 }
 
-/// Who was woken, and by which thread.
+/// Which waker was called, and by which thread.
 #[derive(Default)]
 struct Calls {
     calls: Mutex<Vec<(usize, ThreadId)>>,
@@ -932,8 +932,8 @@ fn answers_at_once(journal: &Journal, n: u64) {
 #[test]
 fn what_does_not_wait_is_not_kept_by_a_sync_that_a_flush_needs() {
     let (_dir, path) = place_in_memory();
-    let faults = Faults::new();
-    let journal = Arc::new(options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap());
+    let seam = Seam::new();
+    let journal = Arc::new(options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap());
     append(&journal, 1..=1);
     journal.sync().unwrap();
     // So much without a barrier that the next flush has to be preceded by a sync.
@@ -941,16 +941,16 @@ fn what_does_not_wait_is_not_kept_by_a_sync_that_a_flush_needs() {
     assert_eq!(journal.committed_index(), 2);
     append(&journal, 3..=3);
     let (mut one, mut two) = (journal.follow(3), journal.reader());
-    faults.hold_syncs();
+    seam.hold_syncs();
     answers_at_once(&journal, 3);
     let mut first = pin!(one.next_async());
     let mut first = ByHand::new(first.as_mut());
     let mut second = pin!(two.wait_for_async(3));
     let calls = Calls::new();
     assert!(!poll_with(second.as_mut(), &calls.waker(0)));
-    faults.wait_held();
+    seam.wait_held();
     answers_at_once(&journal, 3);
-    faults.release_syncs();
+    seam.release();
     drop(calls.wait_for(1));
     assert!(poll_with(second.as_mut(), &calls.waker(0)));
     assert_eq!(number(first.poll().unwrap().transpose()), 3);
@@ -960,23 +960,23 @@ fn what_does_not_wait_is_not_kept_by_a_sync_that_a_flush_needs() {
 #[test]
 fn what_does_not_wait_is_not_kept_by_a_truncation() {
     let (_dir, path) = place_in_memory();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     append(&journal, 1..=2);
     journal.sync().unwrap();
     append(&journal, 3..=3);
     journal.flush().unwrap();
     std::thread::scope(|scope| {
-        faults.hold_syncs();
+        seam.hold_syncs();
         let cut = scope.spawn(|| journal.truncate_back(2));
         // It has the append lock from here on.
-        faults.wait_held();
+        seam.wait_held();
         answers_at_once(&journal, 4);
         let mut follow = journal.follow(4);
         let mut next = pin!(follow.next_async());
         let calls = Calls::new();
         assert!(!poll_with(next.as_mut(), &calls.waker(0)));
-        faults.release_syncs();
+        seam.release();
         cut.join().unwrap().unwrap();
         drop(calls.wait_for(1));
         assert!(poll_with(next.as_mut(), &calls.waker(0)), "it is told of the cut");
@@ -986,19 +986,19 @@ fn what_does_not_wait_is_not_kept_by_a_truncation() {
 #[test]
 fn what_does_not_wait_is_not_kept_by_a_roll_back() {
     let (_dir, path) = place_in_memory();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     append(&journal, 1..=1);
     let (mut follow, mut reader) = (journal.follow(1), journal.reader());
-    faults.fail(ENOSPC, writes_records);
-    faults.hold_syncs();
+    seam.fail(ENOSPC, writes_records);
+    seam.hold_syncs();
     // The write is refused at once; what it left is taken off, which takes a sync, by the background thread.
     assert!(matches!(follow.try_next(), Err(Error::Io { op: "write", .. })));
-    faults.wait_held();
+    seam.wait_held();
     assert!(matches!(follow.try_next(), Err(Error::Io { op: "write", .. })));
     assert!(matches!(reader.wait_for(1, AT_ONCE), Err(Error::Io { op: "write", .. })));
-    faults.heal();
-    faults.release_syncs();
+    seam.allow_all();
+    seam.release();
     assert_eq!(number(follow.next().transpose()), 1);
 }
 

@@ -4,11 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common;
-
-#[path = "../../fuzz/src/lib.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod fuzz;
+use crate::{common, fuzz};
 
 /// Runs each input of a target, and tells which one failed.
 fn replay(target: &str, run: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {

@@ -1,60 +1,11 @@
-//! The bytes of a journal's file, exactly, in both formats. What is expected is computed here from the format's
-//! table, bit by bit and without the library's code, so that neither side can drift alone.
+//! The bytes of a journal's file, exactly, in both formats. What is expected is computed from the format's table by
+//! `common/built.rs`, without the library's code, so that neither side can drift alone.
 
 use std::fs;
 use std::path::PathBuf;
 
+use crate::common::built::{BARRIER, Built, CONTINUED, crc32};
 use wally::{Batch, Format, IndexMode, Journal, Options, SyncPolicy, Walk};
-
-// The format's table, a second time.
-
-const SEALED: u8 = 1;
-const BARRIER: u8 = 1 << 1;
-const CONTINUED: u8 = 1 << 2;
-const MARK: u8 = 1 << 4;
-
-/// CRC-32/IEEE, one bit at a time.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
-    })
-}
-
-/// A file as it should be, built record by record.
-#[derive(Default)]
-struct Expected(Vec<u8>);
-
-impl Expected {
-    fn header(&mut self, len: u64, crc: u32, flags: u8) {
-        let mut sealed = Vec::new();
-        sealed.extend_from_slice(&(self.0.len() as u64).to_le_bytes());
-        sealed.extend_from_slice(&len.to_le_bytes());
-        sealed.extend_from_slice(&crc.to_le_bytes());
-        sealed.push(flags);
-        self.0.extend_from_slice(&sealed[8..20]);
-        self.0.extend_from_slice(&(crc32(&sealed) >> 8 << 8 | u32::from(flags)).to_le_bytes());
-    }
-
-    fn record(mut self, flags: u8, payload: &[u8]) -> Self {
-        self.header(payload.len() as u64, crc32(payload), SEALED | flags);
-        self.0.extend_from_slice(payload);
-        self
-    }
-
-    /// The mark of its own place.
-    fn mark(mut self) -> Self {
-        self.header(self.0.len() as u64, 0xFFFF_FFFF, SEALED | MARK);
-        self
-    }
-
-    fn reference(mut self, payload: &[u8]) -> Self {
-        self.0.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-        self.0.extend_from_slice(&crc32(payload).to_le_bytes());
-        self.0.extend_from_slice(&[0; 4]);
-        self.0.extend_from_slice(payload);
-        self
-    }
-}
 
 /// A journal's path in a folder that is removed at the end.
 struct Place {
@@ -73,18 +24,18 @@ impl Place {
     }
 
     #[track_caller]
-    fn holds(&self, expected: &Expected) {
+    fn holds(&self, expected: &Built) {
         assert_eq!(hex(&fs::read(&self.path).expect("the file")), hex(&expected.0));
     }
 
-    /// The same up to `expected`'s length, and nothing but zeros behind it: under `Always` and `Interval` there
-    /// may be room ahead while the journal is open.
+    /// The same up to `expected`'s length, and nothing but zeros after it: under `Always` and `Interval` there
+    /// may be preallocated zeros while the journal is open.
     #[track_caller]
-    fn begins_with(&self, expected: &Expected) {
+    fn begins_with(&self, expected: &Built) {
         let bytes = fs::read(&self.path).expect("the file");
         let (begin, rest) = bytes.split_at(expected.0.len().min(bytes.len()));
         assert_eq!(hex(begin), hex(&expected.0));
-        assert!(rest.iter().all(|&byte| byte == 0), "more than zeros behind the records");
+        assert!(rest.iter().all(|&byte| byte == 0), "more than zeros after the records");
     }
 }
 
@@ -94,13 +45,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn this_files_own_arithmetic_is_that_of_the_published_check_values() {
+fn the_arithmetic_of_the_tests_is_that_of_the_published_check_values() {
     assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     // The mark of an empty journal, worked out once with zlib.
     let mut mark = [0; 16];
     mark[8..12].copy_from_slice(&[0xFF; 4]);
     mark[12..].copy_from_slice(&[0x11, 0xED, 0x69, 0x12]);
-    assert_eq!(Expected::default().mark().0, mark);
+    assert_eq!(Built::new().closed().0, mark);
 }
 
 // Sealed.
@@ -110,9 +61,9 @@ fn a_new_journal_is_one_mark() {
     let place = Place::new();
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         let journal = place.open(policy, Format::Sealed);
-        place.begins_with(&Expected::default().mark());
+        place.begins_with(&Built::default().closed());
         journal.close().expect("a clean end");
-        place.holds(&Expected::default().mark());
+        place.holds(&Built::default().closed());
     }
 }
 
@@ -125,8 +76,8 @@ fn a_closed_journal_is_its_records_and_a_mark() {
     }
     journal.close().expect("a clean end");
     // One flush, and all before it (nothing) was durable.
-    let records = Expected::default().record(BARRIER, b"hello").record(0, b"").record(0, b"world");
-    place.holds(&records.mark());
+    let records = Built::new().sealed(b"hello", BARRIER).sealed(b"", 0).sealed(b"world", 0);
+    place.holds(&records.closed());
 }
 
 #[test]
@@ -135,7 +86,7 @@ fn opening_and_closing_changes_nothing() {
     let journal = place.open(SyncPolicy::OnDemand, Format::Sealed);
     journal.append(b"hello").expect("an append");
     journal.close().expect("a clean end");
-    let expected = Expected::default().record(BARRIER, b"hello").mark();
+    let expected = Built::new().sealed(b"hello", BARRIER).closed();
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         // What was asked for is the format of a new file, which this is not.
         for format in [Format::Sealed, Format::Reference] {
@@ -153,54 +104,54 @@ fn the_next_append_overwrites_the_mark() {
         journal.append(payload).expect("an append");
         journal.close().expect("a clean end");
     }
-    place.holds(&Expected::default().record(BARRIER, b"first").record(BARRIER, b"again").mark());
+    place.holds(&Built::default().sealed(b"first", BARRIER).sealed(b"again", BARRIER).closed());
 }
 
 #[test]
-fn only_the_first_record_of_a_flush_behind_a_durable_point_is_a_barrier() {
+fn only_the_first_record_of_a_flush_after_a_durable_point_is_a_barrier() {
     let place = Place::new();
     let journal = place.open(SyncPolicy::OnDemand, Format::Sealed);
     let append = |payload: &[u8]| journal.append(payload).expect("an append");
     append(b"a");
     append(b"b");
     journal.flush().expect("a flush");
-    let mut expected = Expected::default().record(BARRIER, b"a").record(0, b"b");
+    let mut expected = Built::new().sealed(b"a", BARRIER).sealed(b"b", 0);
     place.holds(&expected);
     // Committed is now ahead of durable.
     append(b"c");
     journal.flush().expect("a flush");
-    expected = expected.record(0, b"c");
+    expected = expected.sealed(b"c", 0);
     place.holds(&expected);
     // Durable catches up.
     journal.sync().expect("a sync");
     append(b"d");
     append(b"e");
     journal.flush().expect("a flush");
-    expected = expected.record(BARRIER, b"d").record(0, b"e");
+    expected = expected.sealed(b"d", BARRIER).sealed(b"e", 0);
     place.holds(&expected);
-    // A sync flushes what is staged: that flush is behind a point that is not durable.
+    // A sync flushes what is staged: that flush is after a point that is not durable.
     append(b"f");
     journal.sync().expect("a sync");
     append(b"g");
     journal.close().expect("a clean end");
-    place.holds(&expected.record(0, b"f").record(BARRIER, b"g").mark());
+    place.holds(&expected.sealed(b"f", 0).sealed(b"g", BARRIER).closed());
 }
 
 #[test]
 fn under_always_each_append_of_one_thread_is_a_barrier() {
     let place = Place::new();
     let journal = place.open(SyncPolicy::Always, Format::Sealed);
-    let mut expected = Expected::default();
+    let mut expected = Built::new();
     for payload in [&b"one"[..], b"two", b"three"] {
         journal.append(payload).expect("an append");
-        expected = expected.record(BARRIER, payload);
+        expected = expected.sealed(payload, BARRIER);
         place.begins_with(&expected);
     }
     journal.append_batch([b"four", b"five"]).expect("a batch");
-    expected = expected.record(BARRIER | CONTINUED, b"four").record(0, b"five");
+    expected = expected.sealed(b"four", BARRIER | CONTINUED).sealed(b"five", 0);
     place.begins_with(&expected);
     journal.close().expect("a clean end");
-    place.holds(&expected.mark());
+    place.holds(&expected.closed());
 }
 
 #[test]
@@ -216,10 +167,10 @@ fn all_of_a_batch_but_its_last_record_is_continued() {
     assert_eq!(journal.write_batch(&batch).expect("a batch"), 6..=7);
     assert!(journal.append_batch([[0; 0]; 0]).expect("no batch").is_empty());
     journal.close().expect("a clean end");
-    let expected = Expected::default().record(BARRIER, b"before");
-    let expected = expected.record(CONTINUED, b"a").record(CONTINUED, b"b").record(0, b"c");
-    let expected = expected.record(0, b"alone").record(CONTINUED, b"").record(0, b"end");
-    place.holds(&expected.mark());
+    let expected = Built::new().sealed(b"before", BARRIER);
+    let expected = expected.sealed(b"a", CONTINUED).sealed(b"b", CONTINUED).sealed(b"c", 0);
+    let expected = expected.sealed(b"alone", 0).sealed(b"", CONTINUED).sealed(b"end", 0);
+    place.holds(&expected.closed());
 }
 
 #[test]
@@ -230,13 +181,13 @@ fn a_batch_that_follows_a_durable_point_is_one_barrier() {
     let payloads: Vec<Vec<u8>> = (0..40u8).map(|at| vec![at; 10_000]).collect();
     journal.append_batch(&payloads).expect("a batch");
     journal.close().expect("a clean end");
-    let mut expected = Expected::default();
+    let mut expected = Built::new();
     for (at, payload) in payloads.iter().enumerate() {
         let barrier = if at == 0 { BARRIER } else { 0 };
         let continued = if at + 1 < payloads.len() { CONTINUED } else { 0 };
-        expected = expected.record(barrier | continued, payload);
+        expected = expected.sealed(payload, barrier | continued);
     }
-    place.holds(&expected.mark());
+    place.holds(&expected.closed());
 }
 
 #[test]
@@ -248,23 +199,23 @@ fn truncating_leaves_a_mark_at_the_new_end() {
     journal.flush().expect("a flush");
     journal.truncate_back(3).expect("a truncation");
     let whole = || {
-        let expected = Expected::default().record(BARRIER | CONTINUED, b"a");
-        expected.record(CONTINUED, b"b").record(0, b"c")
+        let expected = Built::new().sealed(b"a", BARRIER | CONTINUED);
+        expected.sealed(b"b", CONTINUED).sealed(b"c", 0)
     };
-    place.holds(&whole().mark());
+    place.holds(&whole().closed());
     // Inside the batch: what is now its last record ends it.
     journal.truncate_back(2).expect("a truncation");
-    let shorter = || Expected::default().record(BARRIER | CONTINUED, b"a").record(0, b"b");
-    place.holds(&shorter().mark());
+    let shorter = || Built::new().sealed(b"a", BARRIER | CONTINUED).sealed(b"b", 0);
+    place.holds(&shorter().closed());
     journal.append(b"c").expect("an append");
     journal.close().expect("a clean end");
-    place.holds(&shorter().record(BARRIER, b"c").mark());
+    place.holds(&shorter().sealed(b"c", BARRIER).closed());
 
     let journal = place.open(SyncPolicy::OnDemand, Format::Sealed);
     journal.truncate_back(0).expect("a truncation");
-    place.holds(&Expected::default().mark());
+    place.holds(&Built::default().closed());
     journal.close().expect("a clean end");
-    place.holds(&Expected::default().mark());
+    place.holds(&Built::default().closed());
 }
 
 #[test]
@@ -280,18 +231,18 @@ fn a_cut_tail_leaves_a_mark_at_the_new_end() {
     let journal = place.open(SyncPolicy::OnDemand, Format::Sealed);
     assert_eq!(journal.recovery().cut_offset, Some(20));
     assert_eq!(journal.recovery().cut_bytes, 19);
-    let kept = || Expected::default().record(BARRIER, b"kept");
-    place.holds(&kept().mark());
+    let kept = || Built::new().sealed(b"kept", BARRIER);
+    place.holds(&kept().closed());
     journal.append(b"next").expect("an append");
     journal.close().expect("a clean end");
-    place.holds(&kept().record(BARRIER, b"next").mark());
+    place.holds(&kept().sealed(b"next", BARRIER).closed());
 }
 
 #[test]
 fn a_hand_built_journal_reads_back() {
     let place = Place::new();
-    let expected = Expected::default().record(BARRIER, b"one").record(CONTINUED, b"two").record(0, b"");
-    fs::write(&place.path, &expected.mark().0).expect("the file");
+    let expected = Built::new().sealed(b"one", BARRIER).sealed(b"two", CONTINUED).sealed(b"", 0);
+    fs::write(&place.path, &expected.closed().0).expect("the file");
     let walked: Vec<_> =
         Walk::open(&place.path).expect("the file").map(|entry| entry.expect("an entry")).collect();
     let walked: Vec<_> = walked.iter().map(|e| (e.index, e.offset, e.crc, e.payload.as_slice())).collect();
@@ -318,8 +269,8 @@ fn a_reference_journal_is_its_records_and_nothing_else() {
         let place = Place::new();
         let journal = place.open(policy, Format::Reference);
         assert_eq!(journal.format(), Format::Reference);
-        place.holds(&Expected::default());
-        let mut expected = Expected::default();
+        place.holds(&Built::default());
+        let mut expected = Built::new();
         for payload in [&b"hello"[..], b"", &[0; 100], &[7; 300_000]] {
             journal.append(payload).expect("an append");
             expected = expected.reference(payload);
@@ -328,9 +279,9 @@ fn a_reference_journal_is_its_records_and_nothing_else() {
         expected = expected.reference(b"no").reference(b"flags");
         journal.sync().expect("a sync");
         place.holds(&expected);
-        journal.append(b"behind a durable point").expect("an append");
+        journal.append(b"after a durable point").expect("an append");
         journal.close().expect("a clean end");
-        place.holds(&expected.reference(b"behind a durable point"));
+        place.holds(&expected.reference(b"after a durable point"));
     }
 }
 
@@ -338,10 +289,10 @@ fn a_reference_journal_is_its_records_and_nothing_else() {
 fn an_empty_reference_journal_is_an_empty_file() {
     let place = Place::new();
     place.open(SyncPolicy::Always, Format::Reference).close().expect("a clean end");
-    place.holds(&Expected::default());
+    place.holds(&Built::default());
     // It has no format until something is in it.
     place.open(SyncPolicy::Always, Format::Sealed).close().expect("a clean end");
-    place.holds(&Expected::default().mark());
+    place.holds(&Built::default().closed());
 }
 
 #[test]
@@ -352,7 +303,7 @@ fn truncating_a_reference_journal_only_makes_it_shorter() {
         journal.append(payload).expect("an append");
     }
     journal.truncate_back(2).expect("a truncation");
-    let two = || Expected::default().reference(b"a").reference(b"b");
+    let two = || Built::new().reference(b"a").reference(b"b");
     place.holds(&two());
     journal.append(b"d").expect("an append");
     journal.close().expect("a clean end");

@@ -219,13 +219,13 @@ fn an_open_that_fails_leaves_no_file_that_was_not_there() {
     // Each thing asked of the system in turn, where there is nothing before.
     for nth in 0.. {
         let (_dir, path) = place();
-        let faults = common::faults::Faults::new();
+        let seam = common::seam::Seam::new();
         let mut left = nth;
-        faults.rule(move |_, _| {
+        seam.rule(move |_, _| {
             left -= 1;
             if left == -1 { Verdict::Fail(5) } else { Verdict::Proceed }
         });
-        match options().seam(faults).open(&path) {
+        match options().seam(seam).open(&path) {
             Err(_) => assert!(!path.exists(), "request {nth}"),
             // A map that cannot be had is tried smaller.
             Ok(_) if nth < 4 => {}
@@ -380,13 +380,13 @@ fn delete_on_close_removes_the_file_and_leaves_readers_what_they_have() {
 #[test]
 fn delete_on_close_does_not_sync_first() {
     let (_dir, path) = place();
-    let faults = common::faults::Faults::new();
-    let journal = options().delete_on_close(true).seam(faults.clone()).open(&path).unwrap();
+    let seam = common::seam::Seam::new();
+    let journal = options().delete_on_close(true).seam(seam.clone()).open(&path).unwrap();
     journal.append(b"a").unwrap();
     journal.flush().unwrap();
-    faults.take();
+    seam.take();
     journal.close().unwrap();
-    assert_eq!(faults.take(), []);
+    assert_eq!(seam.take(), []);
 }
 
 #[test]
@@ -528,7 +528,7 @@ fn of_many_that_open_and_delete_at_once_each_gets_a_file_that_the_path_names() {
                 while opened < 50 {
                     match options().delete_on_close(true).open(path) {
                         Ok(journal) => {
-                            // Whoever has the lock is alone, and begins with nothing.
+                            // The thread that has the lock is alone, and begins with nothing.
                             assert_eq!(journal.append(&[thread]).unwrap(), 1);
                             assert_eq!(journal.read(1).unwrap(), [thread]);
                             assert!(path.exists());

@@ -74,18 +74,18 @@ struct Settings {
     format: Format,
     policy: SyncPolicy,
     buffer: usize,
-    room: u64,
+    preallocate: u64,
 }
 
 impl Settings {
     fn options(self) -> Options {
-        let Self { mode, format, policy, buffer, room } = self;
+        let Self { mode, format, policy, buffer, preallocate } = self;
         Options::new()
             .index(mode)
             .new_file_format(format)
             .sync_policy(policy)
             .buffer_size(buffer)
-            .preallocate(room)
+            .preallocate(preallocate)
             .clone()
     }
 }
@@ -100,13 +100,9 @@ fn settings() -> impl Strategy<Value = Settings> {
     let format = prop_oneof![3 => Just(Format::Sealed), 1 => Just(Format::Reference)];
     let policy = prop_oneof![3 => Just(SyncPolicy::OnDemand), 1 => Just(SyncPolicy::Always)];
     let buffer = prop_oneof![Just(0), Just(4096), Just(5000), Just(1 << 20)];
-    let room = prop_oneof![Just(0), Just(300), Just(1 << 20)];
-    (mode, format, policy, buffer, room).prop_map(|(mode, format, policy, buffer, room)| Settings {
-        mode,
-        format,
-        policy,
-        buffer,
-        room,
+    let preallocate = prop_oneof![Just(0), Just(300), Just(1 << 20)];
+    (mode, format, policy, buffer, preallocate).prop_map(|(mode, format, policy, buffer, preallocate)| {
+        Settings { mode, format, policy, buffer, preallocate }
     })
 }
 

@@ -6,26 +6,22 @@ use crate::common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::seam::{Call, EIO, ENOSPC, Seam};
 use common::{payload, place, until};
 use wally::seam::Verdict;
 use wally::{Error, Format, IndexMode, Journal, Options, ReaderStatus, SyncPolicy};
 
-fn options(policy: SyncPolicy, faults: &Arc<Faults>) -> Options {
+fn options(policy: SyncPolicy, seam: &Arc<Seam>) -> Options {
     let mut options = Options::new();
-    options.sync_policy(policy).buffer_size(4096).seam(faults.clone());
+    options.sync_policy(policy).buffer_size(4096).seam(seam.clone());
     options
 }
 
-fn is_sync(kind: &Kind) -> bool {
-    *kind == Kind::Sync
-}
-
 /// The next sync fails, and those after it say that all is well, as those of the system do.
-fn fail_one_sync(faults: &Faults) {
+fn fail_one_sync(seam: &Seam) {
     let mut next = true;
-    faults.rule(move |_, kind| {
-        if is_sync(kind) && std::mem::take(&mut next) { Verdict::Fail(EIO) } else { Verdict::Proceed }
+    seam.rule(move |_, call| {
+        if call.is_sync() && std::mem::take(&mut next) { Verdict::Fail(EIO) } else { Verdict::Proceed }
     });
 }
 
@@ -70,8 +66,8 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_what_is_durable_is_served() {
     for format in [Format::Sealed, Format::Reference] {
         for mode in [IndexMode::Full, IndexMode::Sparse(2), IndexMode::Scan] {
             let (_dir, path) = place();
-            let faults = Faults::new();
-            let mut options = options(SyncPolicy::OnDemand, &faults);
+            let seam = Seam::new();
+            let mut options = options(SyncPolicy::OnDemand, &seam);
             options.new_file_format(format).index(mode);
             let journal = options.open(&path).unwrap();
             let record = |n: u64| payload(n, 3000);
@@ -92,7 +88,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_what_is_durable_is_served() {
             let mut reader = journal.reader();
             let borrowed = reader.get(5).unwrap();
 
-            fail_one_sync(&faults);
+            fail_one_sync(&seam);
             let first = poisoned(journal.sync());
             assert!(matches!(&*first, Error::Io { op: "sync", .. }) && code(&first) == Some(EIO), "{first}");
             assert_refuses_everything(&journal);
@@ -146,17 +142,17 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_what_is_durable_is_served() {
 }
 
 #[test]
-fn every_append_that_waits_for_the_sync_hears_of_its_failure() {
+fn every_append_that_waits_for_the_sync_is_told_of_its_failure() {
     const THREADS: u64 = 16;
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
     assert_eq!(journal.append(b"durable").unwrap(), 1);
     let large = payload(1, 6000);
-    faults.hold_syncs();
+    seam.hold_syncs();
     std::thread::scope(|scope| {
         let leader = scope.spawn(|| journal.append(b"leads"));
-        faults.wait_held();
+        seam.wait_held();
         let followers: Vec<_> = (2..THREADS)
             .map(|thread| {
                 let (journal, large) = (&journal, &large);
@@ -168,8 +164,8 @@ fn every_append_that_waits_for_the_sync_hears_of_its_failure() {
             })
             .collect();
         until(|| journal.last_index() == THREADS);
-        faults.fail(EIO, is_sync);
-        faults.release_syncs();
+        seam.fail(EIO, Call::is_sync);
+        seam.release();
         let first = poisoned(leader.join().unwrap());
         for follower in followers {
             assert!(Arc::ptr_eq(&poisoned(follower.join().unwrap()), &first));
@@ -180,15 +176,15 @@ fn every_append_that_waits_for_the_sync_hears_of_its_failure() {
 }
 
 #[test]
-fn everyone_who_waits_for_durability_hears_of_the_failure() {
+fn every_waiter_for_durability_is_told_of_the_failure() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     for _ in 0..10 {
         journal.append(b"not durable yet").unwrap();
     }
-    faults.hold_syncs();
-    faults.fail(EIO, is_sync);
+    seam.hold_syncs();
+    seam.fail(EIO, Call::is_sync);
     std::thread::scope(|scope| {
         let waiters: Vec<_> = (1..=10)
             .map(|n| {
@@ -196,8 +192,8 @@ fn everyone_who_waits_for_durability_hears_of_the_failure() {
                 scope.spawn(move || if n == 10 { journal.sync() } else { journal.wait_durable(n) })
             })
             .collect();
-        faults.wait_held();
-        faults.release_syncs();
+        seam.wait_held();
+        seam.release();
         for waiter in waiters {
             poisoned(waiter.join().unwrap());
         }
@@ -209,26 +205,26 @@ fn everyone_who_waits_for_durability_hears_of_the_failure() {
 #[test]
 fn a_sync_that_succeeds_later_does_not_bring_anything_back() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
     journal.append(b"durable").unwrap();
-    fail_one_sync(&faults);
+    fail_one_sync(&seam);
     poisoned(journal.append(b"lost"));
     for _ in 0..3 {
         assert_refuses_everything(&journal);
         assert_eq!(journal.durable_index(), 1);
     }
     drop(journal);
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
     assert_eq!((journal.last_index(), journal.read(1).unwrap()), (1, b"durable".to_vec()));
 }
 
 #[test]
 fn the_background_thread_poisons_too() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Interval(Duration::from_millis(1)), &faults).open(&path).unwrap();
-    faults.fail(EIO, is_sync);
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Interval(Duration::from_millis(1)), &seam).open(&path).unwrap();
+    seam.fail(EIO, Call::is_sync);
     let mut reader = journal.reader();
     journal.append(b"not durable yet").unwrap();
     until(|| matches!(reader.status(), ReaderStatus::Poisoned(_)));
@@ -241,25 +237,25 @@ fn the_background_thread_poisons_too() {
 #[test]
 fn a_failed_sync_of_a_close_is_told() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     journal.append(b"a").unwrap();
-    faults.fail(EIO, is_sync);
+    seam.fail(EIO, Call::is_sync);
     poisoned(journal.close());
 }
 
 #[test]
 fn a_failed_sync_of_a_truncation_poisons() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     journal.append_batch([b"a", b"b", b"c"]).unwrap();
     journal.sync().unwrap();
     journal.append(b"d").unwrap();
     journal.flush().unwrap();
-    faults.fail(EIO, is_sync);
+    seam.fail(EIO, Call::is_sync);
     poisoned(journal.truncate_back(1));
-    faults.heal();
+    seam.allow_all();
     assert_refuses_everything(&journal);
     assert_eq!((journal.durable_index(), journal.read(3).unwrap()), (3, b"c".to_vec()));
 }
@@ -267,12 +263,12 @@ fn a_failed_sync_of_a_truncation_poisons() {
 #[test]
 fn the_sync_that_makes_way_for_a_barrier_poisons_when_it_fails() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     let large = payload(1, 32 << 20);
     journal.append(&large).unwrap();
     journal.append(&large).unwrap();
-    faults.fail(EIO, is_sync);
+    seam.fail(EIO, Call::is_sync);
     let first = poisoned(journal.append(&large));
     assert!(matches!(&*first, Error::Io { op: "sync", .. }), "{first}");
     assert_eq!((journal.last_index(), journal.durable_index()), (0, 0));
@@ -280,31 +276,31 @@ fn the_sync_that_makes_way_for_a_barrier_poisons_when_it_fails() {
 
 #[test]
 fn a_roll_back_that_fails_poisons() {
-    type Of = fn(&Kind) -> bool;
+    type Of = fn(&Call) -> bool;
     let steps: [(&str, Of); 3] = [
-        ("truncate", |kind| matches!(kind, Kind::Truncate { .. })),
-        ("sync", is_sync),
-        ("mark", |kind| kind.flags().is_some_and(|flags| flags & 1 << 4 != 0)),
+        ("truncate", Call::is_truncate),
+        ("sync", Call::is_sync),
+        ("mark", |call| call.flags().is_some_and(|flags| flags & 1 << 4 != 0)),
     ];
     for policy in [SyncPolicy::Always, SyncPolicy::OnDemand] {
         for (what, of) in steps {
             let (_dir, path) = place();
-            let faults = Faults::new();
-            let journal = options(policy, &faults).open(&path).unwrap();
+            let seam = Seam::new();
+            let journal = options(policy, &seam).open(&path).unwrap();
             journal.append(b"durable").unwrap();
             journal.sync().unwrap();
             let snapshot = journal.snapshot();
             // The write fails half way, and so does what would take it off again.
             let mut short = true;
-            faults.rule(move |_, kind| match kind {
-                kind if of(kind) => Verdict::Fail(EIO),
-                Kind::Write { len: 5000.., .. } if std::mem::take(&mut short) => Verdict::Short(1000),
-                Kind::Write { len: 4000.., .. } => Verdict::Fail(ENOSPC),
+            seam.rule(move |_, call| match call {
+                call if of(call) => Verdict::Fail(EIO),
+                call if call.written() >= 5000 && std::mem::take(&mut short) => Verdict::Short(1000),
+                call if call.written() >= 4000 => Verdict::Fail(ENOSPC),
                 _ => Verdict::Proceed,
             });
             let error = journal.append(&payload(1, 5000)).unwrap_err();
             assert_eq!(code(&error), Some(ENOSPC), "{what}: the caller hears why it was refused: {error}");
-            faults.heal();
+            seam.allow_all();
             assert_refuses_everything(&journal);
             assert_eq!((journal.last_index(), journal.read(1).unwrap()), (1, b"durable".to_vec()));
             assert_eq!(snapshot.get(1), Some(&b"durable"[..]));
@@ -316,30 +312,30 @@ fn a_roll_back_that_fails_poisons() {
 }
 
 #[test]
-fn a_group_whose_roll_back_fails_hears_of_it() {
+fn a_group_whose_roll_back_fails_is_told_of_it() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::Always, &faults).open(&path).unwrap();
-    faults.hold_syncs();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::Always, &seam).open(&path).unwrap();
+    seam.hold_syncs();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| journal.append(b"first"));
-        faults.wait_held();
+        seam.wait_held();
         let others: Vec<_> = (0..8).map(|_| scope.spawn(|| journal.append(b"staged"))).collect();
         until(|| journal.last_index() == 9);
-        faults.rule(|_, kind| match kind {
-            Kind::Truncate { .. } => Verdict::Fail(EIO),
-            Kind::Write { .. } => Verdict::Fail(ENOSPC),
+        seam.rule(|_, call| match call {
+            Call::Truncate(_) => Verdict::Fail(EIO),
+            Call::Write { .. } => Verdict::Fail(ENOSPC),
             _ => Verdict::Proceed,
         });
-        faults.release_syncs();
+        seam.release();
         assert_eq!(first.join().unwrap().unwrap(), 1);
         for other in others {
             let error = other.join().unwrap().unwrap_err();
-            // Whoever led tells of the write, the others of what it led to.
+            // The leader tells of the write, the others of what it led to.
             assert!(matches!(error, Error::Poisoned { .. }) || code(&error) == Some(ENOSPC), "{error}");
         }
     });
-    faults.heal();
+    seam.allow_all();
     assert_refuses_everything(&journal);
     assert_eq!((journal.last_index(), journal.durable_index()), (1, 1));
 }
@@ -347,15 +343,15 @@ fn a_group_whose_roll_back_fails_hears_of_it() {
 #[test]
 fn pages_that_cannot_be_preserved_keep_the_file_from_being_cut() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     journal.append(&payload(1, 5000)).unwrap();
     journal.sync().unwrap();
     journal.append(&payload(2, 5000)).unwrap();
     journal.flush().unwrap();
     let held = journal.read_ref(2).unwrap();
     let end = journal.stats().committed_bytes;
-    faults.fail(EIO, |kind| matches!(kind, Kind::Sync | Kind::Preserve { .. }));
+    seam.fail(EIO, |call| call.is_sync() || call.is_preserve());
     poisoned(journal.sync());
     assert!(held[..] == payload(2, 5000));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), end, "else the borrow would fault");
@@ -366,14 +362,14 @@ fn pages_that_cannot_be_preserved_keep_the_file_from_being_cut() {
 #[test]
 fn a_journal_is_poisoned_also_when_nothing_can_be_mapped() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = options(SyncPolicy::OnDemand, &faults).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = options(SyncPolicy::OnDemand, &seam).open(&path).unwrap();
     journal.append(&payload(1, 5000)).unwrap();
     journal.sync().unwrap();
     journal.append(&payload(2, 5000)).unwrap();
     journal.flush().unwrap();
     let held = journal.read_ref(2).unwrap();
-    faults.fail(EIO, |kind| matches!(kind, Kind::Sync | Kind::Map { .. }));
+    seam.fail(EIO, |call| call.is_sync() || call.is_map());
     poisoned(journal.sync());
     assert_refuses_everything(&journal);
     assert!(held[..] == payload(2, 5000));

@@ -1,16 +1,16 @@
-//! Room ahead: which journals are followed by zeros and when, that no record is lost to them, that nobody waits for them
-//! or is refused because of them, and that they are gone where the journal is closed or cut.
+//! Preallocated zeros: which journals are followed by them and when, that no record is lost to them, that no append waits
+//! for them or is refused because of them, and that they are gone where the journal is closed or cut.
 
 use crate::common;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::faults::{EIO, ENOSPC, Faults, Kind};
+use common::seam::{Call, EIO, ENOSPC, Seam};
 use common::{payload, place_in_memory as place};
-use wally::seam::{Op, Role, Seam, Verdict as Answer};
+use wally::seam::Verdict as Answer;
 use wally::{Error, Format, Journal, Options, State, SyncPolicy, Verdict, Walk};
 
 const STEP: u64 = 64 << 10;
@@ -23,7 +23,7 @@ fn options(policy: SyncPolicy) -> Options {
     options
 }
 
-/// Opens a new journal, or one that is to be cleared, and has it past the first few syncs, which go without room. It is
+/// Opens a new journal, or one that is to be cleared, and has it past the first few syncs, which write no zeros. It is
 /// empty.
 fn open(options: &Options, path: &Path) -> Journal {
     let journal = options.open(path).unwrap();
@@ -35,11 +35,11 @@ fn len(journal: &Journal) -> u64 {
     std::fs::metadata(journal.path()).unwrap().len()
 }
 
-/// How many bytes lie behind the committed records, all of which are zeros.
+/// How many bytes lie after the committed records, all of which are zeros.
 fn zeros(journal: &Journal) -> u64 {
     let file = std::fs::read(journal.path()).unwrap();
     let behind = &file[journal.stats().committed_bytes as usize..];
-    assert!(behind.iter().all(|&byte| byte == 0), "more than zeros behind the records");
+    assert!(behind.iter().all(|&byte| byte == 0), "more than zeros after the records");
     behind.len() as u64
 }
 
@@ -47,7 +47,7 @@ fn zeros(journal: &Journal) -> u64 {
 fn assert_marked(path: &Path, end: u64) {
     let file = std::fs::read(path).unwrap();
     assert_eq!(file.len() as u64, end + 16);
-    assert!(file.ends_with(&common::oracle::mark(end as usize, end as usize)));
+    assert!(file.ends_with(&common::built::mark(end, end)));
 }
 
 fn assert_reads(journal: &Journal, expected: &[Vec<u8>]) {
@@ -59,7 +59,7 @@ fn assert_reads(journal: &Journal, expected: &[Vec<u8>]) {
 
 #[test]
 fn zeros_follow_the_records_of_a_sealed_journal_under_always_and_interval() {
-    for (policy, format, room, expected) in [
+    for (policy, format, asked, expected) in [
         (SyncPolicy::Always, Format::Sealed, None, STEP),
         (INTERVAL, Format::Sealed, None, STEP),
         (SyncPolicy::Always, Format::Sealed, Some(1000), 1000),
@@ -71,14 +71,14 @@ fn zeros_follow_the_records_of_a_sealed_journal_under_always_and_interval() {
         let (_dir, path) = place();
         let mut options = options(policy);
         options.new_file_format(format);
-        if let Some(bytes) = room {
+        if let Some(bytes) = asked {
             options.preallocate(bytes);
         }
         let journal = open(&options, &path);
-        assert!(len(&journal) <= 16, "no room before there is something to sync");
+        assert!(len(&journal) <= 16, "no zeros before there is something to sync");
         journal.append(b"one").unwrap();
         journal.sync().unwrap();
-        assert_eq!(zeros(&journal), expected, "{policy:?} {format:?} {room:?}");
+        assert_eq!(zeros(&journal), expected, "{policy:?} {format:?} {asked:?}");
         assert_eq!(journal.stats().preallocated_bytes, expected);
     }
 }
@@ -87,41 +87,41 @@ fn zeros_follow_the_records_of_a_sealed_journal_under_always_and_interval() {
 fn a_journal_that_gets_only_a_few_records_is_followed_by_no_zeros() {
     let (_dir, path) = place();
     let journal = options(SyncPolicy::Always).open(&path).unwrap();
-    let mut with_room = 0;
+    let mut with_zeros = 0;
     for _ in 0..20 {
         journal.append(b"one").unwrap();
-        with_room += u64::from(zeros(&journal) > 0);
+        with_zeros += u64::from(zeros(&journal) > 0);
     }
-    assert_eq!(with_room, 12, "of 20 appends 8 go without");
+    assert_eq!(with_zeros, 12, "of 20 appends 8 go without");
 }
 
 #[test]
-fn zeros_are_written_before_the_sync_that_pays_for_them_and_only_when_the_room_is_used_up() {
+fn zeros_are_written_before_the_sync_that_makes_them_durable_and_only_when_the_last_are_used_up() {
     for policy in [SyncPolicy::Always, INTERVAL] {
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = open(options(policy).preallocate(1000).seam(faults.clone()), &path);
+        let seam = Seam::new();
+        let journal = open(options(policy).preallocate(1000).seam(seam.clone()), &path);
         let mut rounds = Vec::new();
         for salt in 0..16 {
-            faults.take();
+            seam.take();
             journal.append(&payload(salt, 184)).unwrap();
             journal.sync().unwrap();
-            let asked = faults.take().into_iter().map(|seen| match seen.kind {
-                Kind::Write { .. } => 'w',
-                Kind::Extend { .. } => 'z',
-                Kind::Sync => 's',
+            let asked = seam.take().into_iter().map(|seen| match seen.call {
+                Call::Write { .. } => 'w',
+                Call::Extend(_) => 'z',
+                Call::Sync => 's',
                 other => panic!("{other:?}"),
             });
             rounds.push(asked.collect::<String>());
         }
-        // Behind the first record of 200 bytes there is room for five more.
+        // After the first record of 200 bytes the zeros take five more.
         let expected: Vec<_> = (0..16).map(|at| if at % 6 == 0 { "wzs" } else { "ws" }).collect();
         assert_eq!(rounds, expected, "{policy:?}");
     }
 }
 
 #[test]
-fn closing_takes_the_room_off_and_leaves_a_mark() {
+fn closing_removes_the_zeros_and_leaves_a_mark() {
     for policy in [SyncPolicy::Always, INTERVAL] {
         for dropped in [false, true] {
             let (_dir, path) = place();
@@ -143,20 +143,18 @@ fn closing_takes_the_room_off_and_leaves_a_mark() {
 }
 
 #[test]
-fn no_room_is_made_to_be_taken_off_by_the_close_at_once() {
+fn no_zeros_are_written_that_the_close_would_remove_at_once() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = open(options(INTERVAL).seam(faults.clone()), &path);
-    faults.take();
+    let seam = Seam::new();
+    let journal = open(options(INTERVAL).seam(seam.clone()), &path);
+    seam.take();
     journal.append(b"one").unwrap();
     journal.close().unwrap();
-    assert!(
-        faults.take().iter().all(|seen| !matches!(seen.kind, Kind::Extend { .. } | Kind::Truncate { .. }))
-    );
+    assert!(seam.take().iter().all(|seen| !seen.call.is_extend() && !seen.call.is_truncate()));
 }
 
 #[test]
-fn a_cut_takes_the_room_off_and_later_there_is_room_again() {
+fn a_cut_removes_the_zeros_and_later_there_are_zeros_again() {
     let (_dir, path) = place();
     let journal = open(&options(SyncPolicy::Always), &path);
     for salt in 0..10 {
@@ -173,15 +171,15 @@ fn a_cut_takes_the_room_off_and_later_there_is_room_again() {
 }
 
 #[test]
-fn a_poisoned_journal_has_no_room() {
+fn a_poisoned_journal_has_no_zeros() {
     let (_dir, path) = place();
-    let faults = Faults::new();
-    let journal = open(options(SyncPolicy::Always).seam(faults.clone()), &path);
+    let seam = Seam::new();
+    let journal = open(options(SyncPolicy::Always).seam(seam.clone()), &path);
     journal.append(&payload(1, 84)).unwrap();
     let mut syncs = 0;
-    faults.rule(move |_, kind| {
-        syncs += usize::from(*kind == Kind::Sync);
-        if *kind == Kind::Sync && syncs == 1 { Answer::Fail(EIO) } else { Answer::Proceed }
+    seam.rule(move |_, call| {
+        syncs += usize::from(call.is_sync());
+        if call.is_sync() && syncs == 1 { Answer::Fail(EIO) } else { Answer::Proceed }
     });
     journal.append(&payload(2, 84)).unwrap_err();
     assert!(matches!(journal.append(b"no"), Err(Error::Poisoned { .. })));
@@ -203,7 +201,7 @@ fn a_crash_leaves_zeros_that_are_clean_and_cut_quietly() {
 }
 
 #[test]
-fn a_journal_in_use_is_clean_to_those_who_only_read() {
+fn a_journal_in_use_is_clean_to_programs_that_only_read() {
     let (_dir, path) = place();
     let journal = open(&options(SyncPolicy::Always), &path);
     for n in 1..=50u64 {
@@ -223,52 +221,18 @@ fn a_journal_in_use_is_clean_to_those_who_only_read() {
     }
 }
 
-/// Holds the first attempt to make room once it is armed.
-#[derive(Default)]
-struct Gate {
-    state: Mutex<(bool, bool)>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn arm(&self) {
-        self.state.lock().unwrap().0 = true;
-    }
-
-    fn wait_held(&self) {
-        drop(self.changed.wait_while(self.state.lock().unwrap(), |(_, held)| !*held).unwrap());
-    }
-
-    fn release(&self) {
-        self.state.lock().unwrap().1 = false;
-        self.changed.notify_all();
-    }
-}
-
-impl Seam for Gate {
-    fn before(&self, _: Role, op: &Op<'_>) -> Answer {
-        let mut state = self.state.lock().unwrap();
-        if matches!(op, Op::Extend { .. }) && std::mem::take(&mut state.0) {
-            state.1 = true;
-            self.changed.notify_all();
-            drop(self.changed.wait_while(state, |(_, held)| *held).unwrap());
-        }
-        Answer::Proceed
-    }
-}
-
 #[test]
-fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
+fn appends_and_flushes_go_on_while_zeros_are_written_and_lose_nothing_to_them() {
     for large in [false, true] {
         let (_dir, path) = place();
-        let gate = Arc::new(Gate::default());
-        let journal = open(options(INTERVAL).seam(gate.clone()), &path);
+        let seam = Seam::new();
+        let journal = open(options(INTERVAL).seam(seam.clone()), &path);
         let mut expected = vec![payload(0, 50)];
         journal.append(&expected[0]).unwrap();
-        gate.arm();
+        seam.hold_one(|_, call| call.is_extend());
         std::thread::scope(|scope| {
             let syncing = scope.spawn(|| journal.sync());
-            gate.wait_held();
+            seam.wait_held();
             for salt in 1..40 {
                 expected.push(payload(salt, if large { 5000 } else { 300 }));
                 journal.append(&expected[salt as usize]).unwrap();
@@ -276,7 +240,7 @@ fn appends_and_flushes_go_on_while_room_is_made_and_lose_nothing_to_it() {
             }
             assert_eq!((journal.committed_index(), journal.durable_index()), (40, 0));
             assert_eq!(journal.stats().preallocated_bytes, 0);
-            gate.release();
+            seam.release();
             syncing.join().unwrap().unwrap();
         });
         assert_reads(&journal, &expected);
@@ -292,7 +256,7 @@ fn zeros_never_take_the_place_of_what_other_threads_write() {
     const THREADS: u64 = 4;
     // Not in memory: it is the file system that keeps them apart.
     let (_dir, path) = common::place();
-    // Little room, so that it is made all the time, and records that go out directly and from the buffer.
+    // Few zeros, so that they are written all the time, and records that go out directly and from the buffer.
     let journal = options(SyncPolicy::Always).preallocate(20_000).open(&path).unwrap();
     let content = |salt: u64| payload(salt, [30, 5000, 700, 9000][salt as usize % 4]);
     let mut indexes = std::thread::scope(|scope| {
@@ -315,17 +279,17 @@ fn zeros_never_take_the_place_of_what_other_threads_write() {
 }
 
 #[test]
-fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_every_append() {
+fn zeros_that_do_not_fit_are_no_error_are_removed_and_not_tried_again_at_every_append() {
     for (largest, attempts) in [(1 << 20, 1..=1), (4096, 3..=7)] {
         for partly in [false, true] {
             let (_dir, path) = place();
-            let faults = Faults::new();
-            let journal = open(options(SyncPolicy::Always).preallocate(largest).seam(faults.clone()), &path);
+            let seam = Seam::new();
+            let journal = open(options(SyncPolicy::Always).preallocate(largest).seam(seam.clone()), &path);
             let (mut flip, mut tried) = (false, 0);
             let counted = Arc::new(Mutex::new(0));
             let count = counted.clone();
-            faults.rule(move |_, kind| {
-                if !matches!(kind, Kind::Extend { .. }) {
+            seam.rule(move |_, call| {
+                if !call.is_extend() {
                     return Answer::Proceed;
                 }
                 flip = partly && !flip;
@@ -352,14 +316,16 @@ fn room_that_cannot_be_had_is_no_error_is_given_back_and_not_tried_again_at_ever
 }
 
 /// A disk for a file of `capacity` bytes on which what is overwritten needs as much space as what is new.
-fn copy_on_write(faults: &Faults, path: &Path, capacity: u64) {
+fn copy_on_write(seam: &Seam, path: &Path, capacity: u64) {
     let path = path.to_owned();
-    faults.rule(move |_, kind| {
+    seam.rule(move |_, call| {
         let used = std::fs::metadata(&path).unwrap().len();
-        match *kind {
+        match *call {
             // A mark is small enough.
-            Kind::Write { len, .. } if len > 16 && used + len as u64 > capacity => Answer::Fail(ENOSPC),
-            Kind::Extend { len } if used + len > capacity => {
+            ref call if call.written() > 16 && used + call.written() as u64 > capacity => {
+                Answer::Fail(ENOSPC)
+            }
+            Call::Extend(len) if used + len > capacity => {
                 Answer::Short(capacity.saturating_sub(used) as usize)
             }
             _ => Answer::Proceed,
@@ -368,7 +334,7 @@ fn copy_on_write(faults: &Faults, path: &Path, capacity: u64) {
 }
 
 #[test]
-fn what_fits_without_the_room_is_not_refused_because_of_it() {
+fn a_record_that_fits_without_the_zeros_is_not_refused_because_of_them() {
     type Append = fn(&Journal, usize) -> wally::Result<()>;
     let ways: [(u64, usize, Append); 4] = [
         // Directly, alone and as a batch; from the buffer, under both policies.
@@ -383,15 +349,15 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
     for (at, (capacity, len, append)) in ways.into_iter().enumerate() {
         let policy = if at == 3 { INTERVAL } else { SyncPolicy::Always };
         let (_dir, path) = place();
-        let faults = Faults::new();
-        let journal = open(options(policy).seam(faults.clone()), &path);
+        let seam = Seam::new();
+        let journal = open(options(policy).seam(seam.clone()), &path);
         journal.append(b"before").unwrap();
         journal.sync().unwrap();
         assert_eq!(zeros(&journal), STEP);
-        copy_on_write(&faults, &path, capacity);
+        copy_on_write(&seam, &path, capacity);
         append(&journal, len).unwrap();
         let mut expected = vec![b"before".to_vec(), payload(7, len)];
-        assert_eq!(zeros(&journal), 0, "the room made room");
+        assert_eq!(zeros(&journal), 0, "the zeros made room");
         assert_reads(&journal, &expected);
         // What does not fit even so is refused, and leaves no trace.
         let error = journal.append(&payload(8, capacity as usize)).unwrap_err();
@@ -401,7 +367,7 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
         );
         assert_reads(&journal, &expected);
         assert_marked(&path, journal.stats().committed_bytes);
-        faults.heal();
+        seam.allow_all();
         journal.append(b"after").unwrap();
         expected.push(b"after".to_vec());
         journal.close().unwrap();
@@ -410,7 +376,7 @@ fn what_fits_without_the_room_is_not_refused_because_of_it() {
 }
 
 #[test]
-fn heavy_syncs_make_no_room() {
+fn heavy_syncs_write_no_zeros() {
     let (_dir, path) = place();
     let journal = open(&options(INTERVAL), &path);
     journal.append(&payload(1, 100 << 10)).unwrap();

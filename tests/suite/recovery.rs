@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::built::{BARRIER, Built, CONTINUED, sealed_header};
-use common::disk::{Disk, Recorder};
+use common::built::{BARRIER, Built, CONTINUED};
+use common::disk::Disk;
 use common::fast_dir;
 use common::rng::Rng;
+use common::seam::Seam;
 use wally::{Error, Format, IndexMode, Journal, Options, Recovery, State, SyncPolicy, Verdict, Walk};
 
 const ALL: [Recovery; 3] = [Recovery::TornTail, Recovery::FirstInvalid, Recovery::Strict];
@@ -160,7 +161,7 @@ fn row_1_a_creation_that_crashed_is_new() {
 #[test]
 fn row_2_a_newer_version_is_refused_and_left_alone() {
     for built in [Built::new(), abc(), Built::new().sealed(b"a", CONTINUED)] {
-        let built = built.clone().raw(&sealed_header(built.len(), 4, 5, 1 << 6)).raw(b"more");
+        let built = built.clone().header(4, 5, 1 << 6).raw(b"more");
         assert_eq!(Case::new(&built).state(), State::Unsupported);
         for policy in ALL {
             let case = Case::new(&built);
@@ -216,7 +217,7 @@ fn row_5_damage_before_what_was_durable_is_an_error() {
 }
 
 #[test]
-fn row_6_room_ahead_is_cut_quietly() {
+fn row_6_preallocated_zeros_are_cut_quietly() {
     for zeros in [1, 15, 16, 4096, 70_000] {
         clean(&abc().zeros(zeros), Verdict::Clean, &[b"a", b"b", b"c"]);
     }
@@ -225,10 +226,10 @@ fn row_6_room_ahead_is_cut_quietly() {
 #[test]
 fn row_7_a_clean_end() {
     clean(&abc(), Verdict::Clean, &[b"a", b"b", b"c"]);
-    clean(&Built::new().gap(64, 7), Verdict::Clean, &[]);
-    clean(&Built::new().gap(64, 7).sealed(b"h", BARRIER), Verdict::Clean, &[b"h"]);
+    clean(&Built::gap(64, 7), Verdict::Clean, &[]);
+    clean(&Built::gap(64, 7).sealed(b"h", BARRIER), Verdict::Clean, &[b"h"]);
     clean(&Built::new().reference(b"a").reference(b"").reference(b"c"), Verdict::Clean, &[b"a", b"", b"c"]);
-    let case = Case::new(&Built::new().gap(64, 7).sealed(b"h", BARRIER));
+    let case = Case::new(&Built::gap(64, 7).sealed(b"h", BARRIER));
     let journal = case.open(Recovery::Strict).unwrap();
     assert_eq!((journal.first_index(), journal.last_index()), (8, 8));
 }
@@ -249,7 +250,7 @@ fn row_9_a_torn_tail_is_cut() {
     }
     torn(&abc().damaged(50), 34, 0, &[b"a", b"b"]);
     torn(&abc().damaged(33), 17, 1, &[b"a"]);
-    torn(&abc().raw(&sealed_header(51, 1 << 63, 0, BARRIER)), 51, 0, &[b"a", b"b", b"c"]);
+    torn(&abc().header(1 << 63, 0, BARRIER), 51, 0, &[b"a", b"b", b"c"]);
     torn(&Built::new().mark(0).raw(b"the first record's second sector"), 0, 0, &[]);
 }
 
@@ -264,7 +265,7 @@ fn row_10_a_reference_journal_is_cut_at_the_first_invalid_record() {
 }
 
 #[test]
-fn row_10_only_one_who_asks_twice_gets_a_file_cut_that_is_no_journal() {
+fn row_10_only_a_caller_that_asks_twice_gets_a_file_cut_that_is_no_journal() {
     let built = Built::new().raw(b"a header of sorts").reference(b"a");
     for (format, policy) in [
         (Format::Sealed, Recovery::FirstInvalid),
@@ -316,7 +317,7 @@ fn what_a_truncation_was_to_remove_is_not_kept_even_if_every_cut_is() {
 }
 
 #[test]
-fn one_who_is_told_to_stop_has_changed_nothing() {
+fn an_open_that_is_told_to_stop_has_changed_nothing() {
     for built in [abc(), abc().raw(b"torn"), abc().zeros(4096).mark(17)] {
         let case = Case::new(&built);
         let calls = Arc::new(AtomicUsize::new(0));
@@ -441,12 +442,12 @@ fn a_recovery_that_loses_power_is_finished_by_the_next() {
     let rng = &mut Rng::new(7);
     for (number, (built, policy, records)) in cases.iter().enumerate() {
         let case = Case::new(built);
-        let recorder = Recorder::new();
+        let seam = Seam::new();
         let mut options = Options::new();
-        options.recovery_policy(*policy).seam(recorder.clone());
+        options.recovery_policy(*policy).seam(seam.clone());
         let expected = payloads(&options.open(&case.path).unwrap());
         assert_eq!(expected.len(), *records, "case {number}");
-        let events = recorder.events();
+        let events = seam.take_changes();
         let mut disk = Disk::holding(&built.0);
         let image = case.dir.path().join("image.wally");
         for (cut, event) in events.iter().enumerate() {
@@ -468,7 +469,7 @@ fn a_recovery_that_loses_power_is_finished_by_the_next() {
 /// A file pieced together from whole records, marks, zeros and noise, some of it damaged or cut off.
 fn pieced(rng: &mut Rng) -> Built {
     let mut built = match rng.below(8) {
-        0 => Built::new().gap(rng.range(16, 300), 1 + rng.below(9) as u64),
+        0 => Built::gap(rng.range(16, 300), 1 + rng.below(9) as u64),
         _ => Built::new(),
     };
     let reference = rng.below(5) == 0;
@@ -486,10 +487,7 @@ fn pieced(rng: &mut Rng) -> Built {
                 let from = built.0.len() + 16;
                 built.sealed(&inner.0[from..], 0)
             }
-            5 => {
-                let header = sealed_header(built.len(), rng.next() >> rng.below(64), 1, rng.next() as u8);
-                built.raw(&header)
-            }
+            5 => built.header(rng.next() >> rng.below(64), 1, rng.next() as u8),
             _ if reference => built.reference(&payload),
             flags => built.sealed(&payload, [0, 0, 0, BARRIER, CONTINUED, BARRIER | CONTINUED][flags % 6]),
         };

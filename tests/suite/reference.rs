@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::built::Built;
 use sha2::{Digest, Sha256};
 use wally::{Format, IndexMode, Options, State, SyncPolicy, Walk};
 
@@ -182,14 +183,8 @@ fn an_append_continues_in_the_reference_format() {
         assert_eq!(journal.append_batch([b"x", b"y"]).expect("a batch"), next + 1..=next + 2);
         journal.close().expect("a clean end");
 
-        let mut expected = fixture.bytes.clone();
-        for payload in [&b"appended"[..], b"x", b"y"] {
-            expected.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-            expected.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
-            expected.extend_from_slice(&[0; 4]);
-            expected.extend_from_slice(payload);
-        }
-        assert!(fs::read(&fixture.path).expect("the file") == expected, "{name}");
+        let expected = Built(fixture.bytes.clone()).reference(b"appended").reference(b"x").reference(b"y");
+        assert!(fs::read(&fixture.path).expect("the file") == expected.0, "{name}");
 
         let journal = Fixture::options().open(&fixture.path).expect(name);
         assert_eq!(journal.last_index(), next + 2);

@@ -3,15 +3,15 @@
 
 use crate::common;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, mpsc};
 
-use common::faults::{Faults, Kind};
-use wally::seam::{Op, Role, Seam, Verdict};
+use common::seam::{Call, Seam};
+use wally::seam::Role;
 use wally::{Journal, Options, SyncPolicy};
 
-fn ten_records(path: &std::path::Path, faults: &Arc<Faults>) -> Journal {
+fn ten_records(path: &std::path::Path, seam: &Arc<Seam>) -> Journal {
     let options = &mut Options::new();
-    let journal = options.sync_policy(SyncPolicy::OnDemand).seam(faults.clone()).open(path).unwrap();
+    let journal = options.sync_policy(SyncPolicy::OnDemand).seam(seam.clone()).open(path).unwrap();
     for n in 0..10 {
         journal.append(&common::payload(n, 300)).unwrap();
     }
@@ -22,12 +22,12 @@ fn ten_records(path: &std::path::Path, faults: &Arc<Faults>) -> Journal {
 #[test]
 fn a_sync_does_not_acknowledge_what_was_committed_after_it_began() {
     let (_dir, path) = common::place_in_memory();
-    let faults = Faults::new();
-    let journal = ten_records(&path, &faults);
-    faults.hold_syncs();
+    let seam = Seam::new();
+    let journal = ten_records(&path, &seam);
+    seam.hold_syncs();
     std::thread::scope(|scope| {
         let syncing = scope.spawn(|| journal.sync());
-        faults.wait_held();
+        seam.wait_held();
         // Neither appends nor flushes wait for the one that stands there.
         scope
             .spawn(|| {
@@ -39,77 +39,23 @@ fn a_sync_does_not_acknowledge_what_was_committed_after_it_began() {
             .join()
             .unwrap();
         assert_eq!((journal.committed_index(), journal.durable_index()), (15, 0));
-        faults.release_syncs();
+        seam.release();
         syncing.join().unwrap().unwrap();
     });
     assert_eq!((journal.committed_index(), journal.durable_index()), (15, 10));
-}
-
-/// Holds the first sync of the journal until it is told to let it go; later ones go through. Remembers what completed.
-#[derive(Default)]
-struct First {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    armed: bool,
-    holding: bool,
-    seen: Vec<Kind>,
-}
-
-impl First {
-    fn until<'a>(
-        &self,
-        mut state: MutexGuard<'a, State>,
-        done: impl Fn(&State) -> bool,
-    ) -> MutexGuard<'a, State> {
-        while !done(&state) {
-            state = self.changed.wait(state).unwrap();
-        }
-        state
-    }
-}
-
-impl Seam for First {
-    fn before(&self, role: Role, op: &Op<'_>) -> Verdict {
-        let mut state = self.state.lock().unwrap();
-        if role == Role::Journal && state.armed && matches!(op, Op::Sync) {
-            (state.armed, state.holding) = (false, true);
-            self.changed.notify_all();
-            drop(self.until(state, |state| !state.holding));
-        }
-        Verdict::Proceed
-    }
-
-    fn after(&self, _: Role, op: &Op<'_>, _: Option<usize>) {
-        let kind = match op {
-            Op::Sync => Kind::Sync,
-            Op::Truncate { len } => Kind::Truncate { len: *len },
-            Op::Write { offset, .. } => Kind::Write { offset: *offset, len: 0, head: Vec::new() },
-            Op::Extend { .. } | Op::Map { .. } | Op::Preserve { .. } => return,
-        };
-        self.state.lock().unwrap().seen.push(kind);
-    }
 }
 
 #[test]
 fn a_truncation_waits_for_the_sync_in_flight_and_what_follows_it_is_not_acknowledged() {
     for round in 0..20 {
         let (_dir, path) = common::place_in_memory();
-        let first = Arc::new(First::default());
-        let journal =
-            Options::new().sync_policy(SyncPolicy::OnDemand).seam(first.clone()).open(&path).unwrap();
-        for n in 0..10 {
-            journal.append(&common::payload(n, 300)).unwrap();
-        }
-        journal.flush().unwrap();
-        let mut state = first.state.lock().unwrap();
-        (state.armed, state.seen) = (true, Vec::new());
+        let seam = Seam::new();
+        let journal = ten_records(&path, &seam);
+        seam.take();
+        seam.hold_one(|role, call| role == Role::Journal && call.is_sync());
         std::thread::scope(|scope| {
             let syncing = scope.spawn(|| journal.sync());
-            drop(first.until(state, |state| state.holding));
+            seam.wait_held();
             let (begun, begins) = mpsc::channel();
             let journal = &journal;
             let cutting = scope.spawn(move || {
@@ -127,18 +73,15 @@ fn a_truncation_waits_for_the_sync_in_flight_and_what_follows_it_is_not_acknowle
                 std::thread::yield_now();
             }
             let indexes = (journal.last_index(), journal.durable_index());
-            let mut state = first.state.lock().unwrap();
-            let seen = state.seen.clone();
-            state.holding = false;
-            drop(state);
-            first.changed.notify_all();
-            assert_eq!((indexes, seen), ((10, 0), Vec::new()), "while a sync was in flight");
+            let io = seam.take_io();
+            seam.release();
+            assert_eq!((indexes, io), ((10, 0), Vec::new()), "while a sync was in flight");
             cutting.join().unwrap();
             syncing.join().unwrap().unwrap();
         });
         // The five are where others were when the sync began.
         assert_eq!((journal.last_index(), journal.durable_index()), (6, 1));
-        assert_eq!(first.state.lock().unwrap().seen.first(), Some(&Kind::Sync));
+        assert_eq!(seam.take_io().first(), Some(&Call::Sync));
         journal.sync().unwrap();
         assert_eq!(journal.durable_index(), 6);
         journal.close().unwrap();

@@ -347,7 +347,7 @@ fn readers_of_every_kind_see_whole_records_only_without_an_index_in_the_referenc
 
 #[test]
 fn readers_of_every_kind_see_whole_records_only_when_every_append_is_durable() {
-    // Room ahead is made and cut all the time.
+    // Zeros are preallocated and cut all the time.
     stress(400, on_demand(IndexMode::Full).sync_policy(SyncPolicy::Always).preallocate(3000), false);
 }
 

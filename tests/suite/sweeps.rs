@@ -1,23 +1,24 @@
 //! P1, P6 and row by row section 3 under every small change of a file: it is cut at every length, every byte is flipped,
 //! bytes are inserted and removed, sectors zeroed, things appended, headers forged. An oracle that shares no code with
-//! the library says what each result has to be, under every recovery policy and to those who only read.
+//! the library says what each result has to be, under every recovery policy and to programs that only read.
 //!
 //! By default the large journals are changed at every place near a header and at some others, the first and the last
 //! header in every bit, and each result is opened under one policy or all; `WALLY_SWEEP=all` makes every change everywhere,
 //! looks at each in every way, and makes the forged files 256 MiB long instead of a few.
 
-use crate::common;
+use crate::{common, fuzz};
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::oracle::{self, Found, HEADER, Kind, Outcome, Policy, Ruling};
+use common::built::{self, BARRIER, Built, CONTINUED, HEADER, crc32};
 use common::rng::Rng;
+use fuzz::decoder::{Decoded, Form, Ruling, decode};
 use wally::{Error, Format, Journal, Options, Recovery, State, SyncPolicy, Walk};
 
-const POLICIES: [Policy; 3] = [Policy::TornTail, Policy::FirstInvalid, Policy::Strict];
+const POLICIES: [Recovery; 3] = [Recovery::TornTail, Recovery::FirstInvalid, Recovery::Strict];
 
 /// Looks at what seems damaged sleep in between: with so many threads they sleep together.
 const THREADS: usize = 48;
@@ -35,12 +36,12 @@ struct Subject {
 
 impl Subject {
     fn new(name: &'static str, file: Vec<u8>) -> Self {
-        let found = oracle::judge(&file, Kind::Sealed, false);
+        let found = decode(&file, Form::Sealed, false);
         let mut headers: Vec<_> = found.records.iter().map(|record| record.offset).collect();
-        if found.first_index > 1 {
+        if found.first > 1 {
             headers.push(0);
         }
-        // Marks and room.
+        // Marks and zeros.
         headers.extend([found.end, file.len().saturating_sub(HEADER)]);
         headers.retain(|at| at + HEADER <= file.len());
         headers.sort_unstable();
@@ -87,46 +88,34 @@ fn batch(journal: &Journal, lens: &[usize]) {
     journal.append_batch(lens.iter().map(|&len| rng.bytes(len)).collect::<Vec<_>>()).unwrap();
 }
 
-/// A journal built by hand behind `front`: records of these lengths with these flags, all checks right.
-fn built(front: Vec<u8>, records: &[(usize, u8)]) -> Vec<u8> {
-    let mut file = front;
-    let mut rng = Rng::new(file.len() as u64 + 5);
-    for &(len, flags) in records {
-        let payload = rng.bytes(len);
-        file.extend(oracle::header(file.len(), len as u64, crc32fast::hash(&payload), flags));
-        file.extend(payload);
-    }
-    file
+/// A journal built by hand after `front`: records of these lengths with these flags, all checks right.
+fn built(front: Built, records: &[(usize, u8)]) -> Built {
+    let mut rng = Rng::new(front.len() + 5);
+    records.iter().fold(front, |built, &(len, flags)| built.sealed(&rng.bytes(len), flags))
 }
 
 /// `file` with the mark of a truncation to `end` at the next multiple of the block size.
-fn truncating(mut file: Vec<u8>, end: usize) -> Vec<u8> {
-    let at = file.len().next_multiple_of(4096);
-    file.resize(at, 0);
-    file.extend(oracle::mark(at, end));
-    file
+fn truncating(built: Built, end: u64) -> Vec<u8> {
+    let zeros = built.len().next_multiple_of(4096) - built.len();
+    built.zeros(zeros as usize).mark(end).0
 }
 
 fn subjects() -> Vec<Subject> {
     let close = |journal: Journal| journal.close().map(|()| None).unwrap();
     let sealed = Format::Sealed;
-    let (b, c) = (2, 4);
-    let ending = |front: &[(usize, u8)]| {
-        let file = built(Vec::new(), front);
-        let end = file.len();
-        [file, oracle::mark(end, end)].concat()
-    };
-    let batched = built(Vec::new(), &[(20, b), (1, c), (16, c), (0, 0), (33, b)]);
-    // Behind the second record of the batch.
+    let (b, c) = (BARRIER, CONTINUED);
+    let ending = |records: &[(usize, u8)]| built(Built::new(), records).closed();
+    let batched = built(Built::new(), &[(20, b), (1, c), (16, c), (0, 0), (33, b)]);
+    // After the second record of the batch.
     let inside = 36 + 17 + 32;
     let mut resealing = truncating(batched.clone(), inside);
     // Half of the seal that is being written anew.
-    let whole = oracle::header(53, 16, u32::from_le_bytes(resealing[61..65].try_into().unwrap()), 0);
-    resealing[53 + 12..53 + 14].copy_from_slice(&whole[12..14]);
+    let seal = built::seal(53, 16, u32::from_le_bytes(resealing[61..65].try_into().unwrap()), 0);
+    resealing[53 + 12..53 + 14].copy_from_slice(&seal[..2]);
     vec![
-        Subject::new("empty", oracle::mark(0, 0)),
+        Subject::new("empty", Built::new().closed().0),
         Subject::new("nothing", Vec::new()),
-        Subject::new("one record, closed", ending(&[(9, 0)])),
+        Subject::new("one record, closed", ending(&[(9, 0)]).0),
         Subject::new(
             "closed",
             written(sealed, |j| {
@@ -153,7 +142,7 @@ fn subjects() -> Vec<Subject> {
             }),
         ),
         Subject::new(
-            "crashed behind a batch",
+            "crashed after a batch",
             written(sealed, |j| {
                 append(&j, &[8]);
                 j.sync().unwrap();
@@ -164,7 +153,7 @@ fn subjects() -> Vec<Subject> {
             }),
         ),
         Subject::new(
-            "closed behind a batch",
+            "closed after a batch",
             written(sealed, |j| {
                 append(&j, &[8]);
                 j.sync().unwrap();
@@ -172,29 +161,17 @@ fn subjects() -> Vec<Subject> {
                 close(j)
             }),
         ),
-        Subject::new("a batch that breaks off", built(Vec::new(), &[(20, b), (7, b | c), (0, c)])),
-        Subject::new("a gap", built(oracle::gap(100, 41), &[(20, b), (7, 0), (16, b)])),
-        Subject::new("a short gap", built(oracle::gap(5, 1), &[(20, b), (7, 0)])),
-        Subject::new("nothing but a gap, closed", {
-            let gap = oracle::gap(77, 9);
-            let end = gap.len();
-            [gap, oracle::mark(end, end)].concat()
-        }),
-        Subject::new("nothing but a short gap, closed", {
-            let gap = oracle::gap(0, 1);
-            let end = gap.len();
-            [gap, oracle::mark(end, end)].concat()
-        }),
-        Subject::new("room ahead", {
-            let mut file = built(Vec::new(), &[(20, b), (7, 0), (0, b)]);
+        Subject::new("a batch that breaks off", built(Built::new(), &[(20, b), (7, b | c), (0, c)]).0),
+        Subject::new("a gap", built(Built::gap(100, 41), &[(20, b), (7, 0), (16, b)]).0),
+        Subject::new("a short gap", built(Built::gap(5, 1), &[(20, b), (7, 0)]).0),
+        Subject::new("nothing but a gap, closed", Built::gap(77, 9).closed().0),
+        Subject::new("nothing but a short gap, closed", Built::gap(0, 1).closed().0),
+        Subject::new("preallocated", {
+            let mut file = built(Built::new(), &[(20, b), (7, 0), (0, b)]).0;
             file.resize(700, 0);
             file
         }),
-        Subject::new("closed, zeros behind the mark", {
-            let mut file = ending(&[(20, b), (7, 0)]);
-            file.resize(file.len() + 33, 0);
-            file
-        }),
+        Subject::new("closed, zeros after the mark", ending(&[(20, b), (7, 0)]).zeros(33).0),
         Subject::new("truncating", truncating(batched.clone(), 36)),
         Subject::new("truncating to nothing", truncating(batched.clone(), 0)),
         Subject::new("truncating into a batch", truncating(batched, inside)),
@@ -239,6 +216,52 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
+/// What opening a file does.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Opened { file: Vec<u8>, quarantined: Option<Vec<u8>>, cut: Option<usize>, verdict: &'static str },
+    Corrupt { offset: usize, index: u64 },
+    NotAJournal,
+    Unsupported,
+}
+
+/// What opening `file` under `policy` does, if it is what was `found`.
+fn expected(file: &[u8], found: &Decoded, asked: Form, policy: Recovery) -> Outcome {
+    // Zeros after the records are no damage, and are cut without a word.
+    let quiet = found.row == 6;
+    let damage = match (found.ruling, policy) {
+        (Ruling::New, _) => {
+            let file = if asked == Form::Sealed { Built::new().closed().0 } else { Vec::new() };
+            return Outcome::Opened { file, quarantined: None, cut: None, verdict: "new" };
+        }
+        (Ruling::NotAJournal, _) => return Outcome::NotAJournal,
+        (Ruling::Newer, _) => return Outcome::Unsupported,
+        (Ruling::Clean, _) if !quiet => {
+            let file = if found.marked { &file[..found.x + HEADER] } else { file };
+            return Outcome::Opened { file: file.to_vec(), quarantined: None, cut: None, verdict: "clean" };
+        }
+        (Ruling::Torn | Ruling::Corrupt, Recovery::Strict) | (Ruling::Corrupt, Recovery::TornTail) => {
+            return Outcome::Corrupt { offset: found.x, index: found.x_index };
+        }
+        (Ruling::Corrupt, _) => true,
+        (Ruling::Torn, _) => found.insisted,
+        (Ruling::Clean | Ruling::Truncated, _) => false,
+    };
+    let verdict = match found.ruling {
+        Ruling::Clean => "clean",
+        Ruling::Truncated => "truncation finished",
+        _ if damage => "damage cut",
+        _ => "torn tail",
+    };
+    let left = Built(found.kept.clone());
+    let left = if found.form == Some(Form::Sealed) { left.closed() } else { left };
+    // What a truncation removes is not kept.
+    let keeps = !quiet && found.ruling != Ruling::Truncated;
+    let keeps = keeps && (found.beyond > 0 || damage) && found.end < file.len();
+    let quarantined = keeps.then(|| file[found.end..].to_vec());
+    Outcome::Opened { file: left.0, quarantined, cut: (!quiet).then_some(found.end), verdict }
+}
+
 /// The ways to open one file, compared with the oracle.
 struct Bench {
     dir: tempfile::TempDir,
@@ -252,19 +275,19 @@ impl Bench {
         Self { dir: common::fast_dir(), looked: 0, reopen: true }
     }
 
-    /// Writes the file and opens it in every way; `read` for those who only read, too.
+    /// Writes the file and opens it in every way; `read` for what only reads, too.
     fn check(&mut self, file: &[u8], read: bool, dice: usize) -> Result<(), String> {
         self.reopen = everything() || dice.is_multiple_of(5);
         let policies = if everything() || dice.is_multiple_of(3) { &POLICIES[..] } else { &POLICIES[..1] };
-        let found = oracle::judge(file, Kind::Sealed, false);
+        let found = decode(file, Form::Sealed, false);
         for &policy in policies {
-            self.opened(file, &found, Kind::Sealed, policy).map_err(|what| format!("{policy:?}: {what}"))?;
+            self.opened(file, &found, Form::Sealed, policy).map_err(|what| format!("{policy:?}: {what}"))?;
         }
-        if found.kind != Some(Kind::Sealed) {
-            let asked = [(Policy::TornTail, "asked"), (Policy::FirstInvalid, "insisted")];
+        if found.form != Some(Form::Sealed) {
+            let asked = [(Recovery::TornTail, "asked"), (Recovery::FirstInvalid, "insisted")];
             for (policy, how) in asked {
-                let found = oracle::judge(file, Kind::Reference, policy == Policy::FirstInvalid);
-                self.opened(file, &found, Kind::Reference, policy)
+                let found = decode(file, Form::Reference, policy == Recovery::FirstInvalid);
+                self.opened(file, &found, Form::Reference, policy)
                     .map_err(|what| format!("{how}: {what}"))?;
             }
         }
@@ -281,23 +304,19 @@ impl Bench {
         path
     }
 
-    fn opened(&mut self, file: &[u8], found: &Found, asked: Kind, policy: Policy) -> Result<(), String> {
+    fn opened(&mut self, file: &[u8], found: &Decoded, asked: Form, policy: Recovery) -> Result<(), String> {
         let path = self.place(file);
-        let expected = oracle::open(file, found, asked, policy);
+        let expected = expected(file, found, asked, policy);
         let mut options = Options::new();
-        options.sync_policy(SyncPolicy::OnDemand).buffer_size(4096).recovery_policy(match policy {
-            Policy::TornTail => Recovery::TornTail,
-            Policy::FirstInvalid => Recovery::FirstInvalid,
-            Policy::Strict => Recovery::Strict,
-        });
-        if asked == Kind::Reference {
+        options.sync_policy(SyncPolicy::OnDemand).buffer_size(4096).recovery_policy(policy);
+        if asked == Form::Reference {
             options.new_file_format(Format::Reference);
         }
         let opened = options.open(&path);
         let left = std::fs::read(&path).unwrap();
         let kept = quarantine_of(self.dir.path());
         let compared = match (opened, &expected) {
-            (Ok(journal), Outcome::Opened { .. }) => compare(&journal, &left, &kept, found, &expected),
+            (Ok(journal), Outcome::Opened { .. }) => compare(&journal, file, &left, &kept, found, &expected),
             (Err(error), expected) => {
                 if left != file {
                     return Err(format!("{error}, yet the file was touched"));
@@ -310,9 +329,9 @@ impl Bench {
                     | (Error::UnsupportedFormat { .. }, Outcome::Unsupported) => Ok(()),
                     (Error::Corrupt { offset, index, beyond: Some(beyond), .. }, Outcome::Corrupt { .. }) => {
                         let told = Outcome::Corrupt { offset: *offset as usize, index: *index };
-                        let same_beyond = beyond.at_least || beyond.records as usize == found.beyond_x();
+                        let same_beyond = beyond.at_least || beyond.records == found.beyond - found.before_x;
                         let same_proof = beyond.proof.map(|at| at as usize) == found.proof;
-                        if format!("{told:?}") == format!("{expected:?}") && same_beyond && same_proof {
+                        if told == *expected && same_beyond && same_proof {
                             Ok(())
                         } else {
                             Err(format!("{error}, not {expected:?}, {found:?}"))
@@ -331,23 +350,23 @@ impl Bench {
         }
         compared?;
         if let (Outcome::Opened { .. }, true) = (expected, self.reopen && !found.insisted) {
-            // What recovery left is clean, and is that again; unless it takes someone who insists.
+            // What recovery left is clean, and is that again; unless that takes `FirstInvalid`.
             let again = Options::new()
                 .recovery_policy(Recovery::Strict)
-                .new_file_format(options_format(asked))
+                .new_file_format(format_of(asked))
                 .open(&path);
             let again = again.map_err(|error| format!("not clean after recovery: {error}"))?;
-            compare_records(&again, found)?;
+            compare_records(&again, file, found)?;
         }
         std::fs::remove_file(&path).unwrap();
         Ok(())
     }
 
     /// `Walk` and `Walk::inspect`, which change nothing.
-    fn read(&mut self, file: &[u8], found: &Found) -> Result<(), String> {
+    fn read(&mut self, file: &[u8], found: &Decoded) -> Result<(), String> {
         let path = self.place(file);
         let expected = match found.ruling {
-            Ruling::New | Ruling::Clean | Ruling::RoomAhead => State::Clean,
+            Ruling::New | Ruling::Clean => State::Clean,
             Ruling::Torn | Ruling::Truncated => State::Torn,
             Ruling::Corrupt => State::Corrupt,
             Ruling::NotAJournal => State::NotAJournal,
@@ -356,16 +375,16 @@ impl Bench {
         let told = Walk::inspect(&path).map_err(|error| format!("inspect: {error}"))?;
         let clean = expected == State::Clean;
         let truncated = found.ruling == Ruling::Truncated;
-        let damage = if truncated { found.end } else { found.x.0 };
+        let damage = if truncated { found.end } else { found.x };
         let records = found.records.len() as u64;
         let same = told.state == expected
             && told.records == records
-            && told.first_index == found.first_index
-            && told.last_index + 1 == found.first_index + records
+            && told.first_index == found.first
+            && told.last_index + 1 == found.first + records
             && told.file_bytes as usize == file.len()
             && told.good_bytes as usize == found.end
             && told.damage_offset == (!clean).then_some(damage as u64)
-            && told.format == found.kind.map(format_of);
+            && told.format == found.form.map(format_of);
         if !same {
             return Err(format!("inspect: {told:?}, not {found:?}"));
         }
@@ -373,10 +392,10 @@ impl Bench {
         for entry in Walk::open(&path).map_err(|error| format!("walk: {error}"))? {
             match (entry, found.records.get(walked)) {
                 (Ok(entry), Some(record)) => {
-                    let index = found.first_index + walked as u64;
+                    let index = found.first + walked as u64;
                     if entry.index != index
                         || entry.offset as usize != record.offset
-                        || entry.payload != record.payload
+                        || entry.payload != file[record.payload.clone()]
                     {
                         return Err(format!("walk: another record {index}: {entry:?}"));
                     }
@@ -386,7 +405,7 @@ impl Bench {
                 (Err(error), None) => {
                     let same = match (&error, expected) {
                         (Error::Corrupt { offset, index, .. }, State::Torn | State::Corrupt) => {
-                            (*offset as usize, *index) == found.x
+                            (*offset as usize, *index) == (found.x, found.x_index)
                         }
                         (Error::NotAJournal { .. }, State::NotAJournal)
                         | (Error::UnsupportedFormat { .. }, State::Unsupported) => true,
@@ -414,15 +433,11 @@ impl Bench {
     }
 }
 
-fn format_of(kind: Kind) -> Format {
-    match kind {
-        Kind::Sealed => Format::Sealed,
-        Kind::Reference => Format::Reference,
+fn format_of(form: Form) -> Format {
+    match form {
+        Form::Sealed => Format::Sealed,
+        Form::Reference => Format::Reference,
     }
-}
-
-fn options_format(kind: Kind) -> Format {
-    format_of(kind)
 }
 
 fn quarantine_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -431,13 +446,15 @@ fn quarantine_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     kept.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-fn compare_records(journal: &Journal, found: &Found) -> Result<(), String> {
+fn compare_records(journal: &Journal, original: &[u8], found: &Decoded) -> Result<(), String> {
     let (first, last) = (journal.first_index(), journal.last_index());
-    if first != found.first_index || last + 1 != first + found.records.len() as u64 {
+    if first != found.first || last + 1 != first + found.records.len() as u64 {
         return Err(format!("records {first}..={last}, not {found:?}"));
     }
     for (n, record) in (first..).zip(&found.records) {
-        if journal.read(n).map_err(|error| format!("record {n}: {error}"))? != record.payload {
+        if journal.read(n).map_err(|error| format!("record {n}: {error}"))?
+            != original[record.payload.clone()]
+        {
             return Err(format!("record {n} is another"));
         }
     }
@@ -446,14 +463,15 @@ fn compare_records(journal: &Journal, found: &Found) -> Result<(), String> {
 
 fn compare(
     journal: &Journal,
+    original: &[u8],
     left: &[u8],
     kept: &[(PathBuf, Vec<u8>)],
-    found: &Found,
+    found: &Decoded,
     expected: &Outcome,
 ) -> Result<(), String> {
     let Outcome::Opened { file, quarantined, cut, verdict } = expected else { return Ok(()) };
     let report = journal.recovery();
-    compare_records(journal, found)?;
+    compare_records(journal, original, found)?;
     if left != file {
         return Err(format!(
             "the file was left with {} bytes, not {}, or with others",
@@ -477,7 +495,7 @@ fn compare(
             return Err(format!("kept {kept:?}, not {:?}", quarantined.as_ref().map(Vec::len)));
         }
     }
-    if cut.is_some() && !report.beyond.at_least && report.beyond.records as usize != found.beyond {
+    if cut.is_some() && !report.beyond.at_least && report.beyond.records != found.beyond {
         return Err(format!("{} records beyond, not {}", report.beyond.records, found.beyond));
     }
     Ok(())
@@ -606,18 +624,20 @@ fn things_appended() {
         things.push(("itself twice".into(), [&s.file[..], &s.file[..]].concat()));
         for flags in [0, 1, 2, 4, 6, 8, 16, 24, 32, 64, 128, 255] {
             let payload = rng.bytes(21);
-            let header = oracle::header(at, 21, crc32fast::hash(&payload), flags);
-            things.push((format!("a record flagged {flags}"), [header, payload].concat()));
-            things.push((format!("an end flagged {flags}"), oracle::header(at, at as u64, u32::MAX, flags)));
+            let header = built::header(at as u64, 21, crc32(&payload), flags);
+            things.push((format!("a record flagged {flags}"), [&header[..], &payload].concat()));
+            let header = built::header(at as u64, at as u64, u32::MAX, flags);
+            things.push((format!("an end flagged {flags}"), header.to_vec()));
         }
         for end in [0, s.headers.first().copied().unwrap_or(0), s.headers.len(), at, at + 1] {
-            things.push((format!("a mark of {end}"), oracle::mark(at, end)));
-            things.push((format!("a mark of {end} and a byte"), [oracle::mark(at, end), vec![7]].concat()));
+            let mark = built::mark(at as u64, end as u64);
+            things.push((format!("a mark of {end}"), mark.to_vec()));
+            things.push((format!("a mark of {end} and a byte"), [&mark[..], &[7]].concat()));
         }
         let far = at.next_multiple_of(4096);
         for &end in &s.headers {
-            let zeros = vec![0; far - at];
-            things.push((format!("a truncation to {end}"), [zeros, oracle::mark(far, end)].concat()));
+            let (zeros, mark) = (vec![0; far - at], built::mark(far as u64, end as u64));
+            things.push((format!("a truncation to {end}"), [&zeros[..], &mark].concat()));
         }
         things
             .into_iter()
@@ -659,16 +679,16 @@ fn two_places_changed() {
     });
 }
 
-/// Headers that claim what `claim` says, one every 16 bytes behind the place `from`, none of them whole.
-fn forged(front: &[u8], len: usize, claim: impl Fn(usize) -> u64, kind: Kind) -> Vec<u8> {
+/// Headers that claim what `claim` says, one every 16 bytes after `front`, none of them whole.
+fn forged(front: &[u8], len: usize, claim: impl Fn(usize) -> u64, form: Form) -> Vec<u8> {
     let mut file = front.to_vec();
     file.reserve_exact(len);
     file.extend([0xEE; 13]);
     while file.len() + 2 * HEADER <= len {
         let at = file.len();
-        match kind {
-            Kind::Sealed => file.extend(oracle::header(at, claim(at), 0x1234_5678, 2)),
-            Kind::Reference => {
+        match form {
+            Form::Sealed => file.extend(built::header(at as u64, claim(at), 0x1234_5678, BARRIER)),
+            Form::Reference => {
                 file.extend(claim(at).to_le_bytes());
                 file.extend([0x78, 0x56, 0x34, 0x12, 0, 0, 0, 0]);
             }
@@ -684,9 +704,8 @@ fn forged_headers_do_not_make_opening_quadratic() {
     let len: usize = if everything() { 256 << 20 } else { 2 << 20 };
     let dir = common::fast_dir();
     let path = dir.path().join("forged");
-    let front = built(Vec::new(), &[(20, 2), (30, 0)]);
-    let reference =
-        [&3u64.to_le_bytes()[..], &crc32fast::hash(b"abc").to_le_bytes(), &[0; 4], b"abc"].concat();
+    let front = built(Built::new(), &[(20, BARRIER), (30, 0)]).0;
+    let reference = Built::new().reference(b"abc").0;
     let all = |at: usize| (len - at - HEADER) as u64;
     let half = |at: usize| (len - at - HEADER) as u64 / 2;
     let rest = |at: usize| (len - at - HEADER) as u64 / 3 + 1;
@@ -695,7 +714,7 @@ fn forged_headers_do_not_make_opening_quadratic() {
         [("all", &all), ("half", &half), ("a third", &rest), ("a little", &near)];
     for (name, claim) in claims {
         let started = std::time::Instant::now();
-        std::fs::write(&path, forged(&front, len, claim, Kind::Sealed)).unwrap();
+        std::fs::write(&path, forged(&front, len, claim, Form::Sealed)).unwrap();
         let made = started.elapsed();
         let started = std::time::Instant::now();
         // Many headers are seen but the budget does not reach to look at all of them: no torn tail.
@@ -712,7 +731,7 @@ fn forged_headers_do_not_make_opening_quadratic() {
         println!("{name}: {len} bytes, made in {made:.2?}, refused in {opened:.2?}");
 
         // In the reference format the tail is cut, and kept, since nobody looked at all of it.
-        let file = forged(&reference, len, claim, Kind::Reference);
+        let file = forged(&reference, len, claim, Form::Reference);
         let cut = file.len() - reference.len();
         std::fs::write(&path, file).unwrap();
         let started = std::time::Instant::now();
@@ -724,7 +743,7 @@ fn forged_headers_do_not_make_opening_quadratic() {
         std::fs::remove_file(kept).unwrap();
     }
     // From the first byte on.
-    std::fs::write(&path, forged(&oracle::header(0, all(0), 1, 2), len, all, Kind::Sealed)).unwrap();
+    std::fs::write(&path, forged(&built::header(0, all(0), 1, BARRIER), len, all, Form::Sealed)).unwrap();
     let journal = Options::new().sync_policy(SyncPolicy::OnDemand).open(&path).unwrap();
     assert_eq!(journal.last_index(), 0);
 }
@@ -735,10 +754,10 @@ fn forged_headers_do_not_hide_a_short_whole_record() {
     let len = 1 << 20;
     let dir = common::fast_dir();
     let path = dir.path().join("forged");
-    let front = built(Vec::new(), &[(20, 2)]);
-    let mut file = forged(&front, len, |at| (len - at - HEADER) as u64, Kind::Sealed);
+    let front = built(Built::new(), &[(20, BARRIER)]).0;
+    let mut file = forged(&front, len, |at| (len - at - HEADER) as u64, Form::Sealed);
     let at = len / 2 + 3;
-    let record = [oracle::header(at, 5, crc32fast::hash(b"proof"), 2), b"proof".to_vec()].concat();
+    let record = [&built::header(at as u64, 5, crc32(b"proof"), BARRIER)[..], b"proof"].concat();
     file[at..at + record.len()].copy_from_slice(&record);
     std::fs::write(&path, &file).unwrap();
     match Options::new().open(&path) {

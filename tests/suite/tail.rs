@@ -301,7 +301,7 @@ fn records_removed_at_the_front_before_they_were_read_are_told() {
     assert_eq!(tail.lines(2), ["one", "two"]);
     tail.complaint();
     // A gap in the place of five records, written over them.
-    file(&path, &Built::new().gap(200, 5).sealed(b"six", BARRIER));
+    file(&path, &Built::gap(200, 5).sealed(b"six", BARRIER));
     let note = tail.complaint();
     assert!(note.ends_with(": 3 records after 2 removed before being read"), "{note}");
     assert_eq!(tail.lines(1), ["six"]);
@@ -366,7 +366,7 @@ fn nothing_is_written_and_nothing_locked() {
         (fs::read(&path).expect("read"), fs::metadata(&path).and_then(|meta| meta.modified()).expect("stat"));
     assert_eq!(before, after);
     assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
-    // The writer that comes is not kept out, and keeps nobody out who only reads.
+    // The writer that comes is not kept out, and keeps no program out that only reads.
     let journal = open(&path);
     journal.append(b"two").expect("append");
     assert_eq!(tail.lines(1), ["two"]);
@@ -396,12 +396,12 @@ fn bytes_read(tail: &Running) -> u64 {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn room_ahead_is_not_read_again_with_each_record_that_takes_of_it() {
+fn preallocated_zeros_are_not_read_again_with_each_record_that_takes_their_place() {
     let (_dir, path) = place();
     let mut built = Built::new().sealed(b"record 1", BARRIER);
     file(&path, &built);
     let written = File::options().write(true).open(&path).expect("open");
-    written.set_len(64 << 20).expect("room");
+    written.set_len(64 << 20).expect("zeros");
     let mut tail = follow(&path, &[]);
     tail.lines(1);
     let mut before = 0;

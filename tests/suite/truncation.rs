@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use common::built::{self, BARRIER, Built, CONTINUED, crc32};
 use common::content::{all, assert_holds, assert_snapshot_holds, check, found_in_copy, payload};
 use common::rng::Rng;
-use common::script::{Call, Script, is_io};
+use common::seam::{Call, Seam};
 use tempfile::TempDir;
 use wally::seam::Verdict;
 use wally::{Error, Format, IndexMode, Journal, Options, ReaderStatus, Snapshot, SyncPolicy};
@@ -126,46 +127,23 @@ fn a_cleared_journal_begins_at_one_again_as_often_as_it_is_cleared() {
 #[test]
 fn truncating_to_the_last_record_only_makes_everything_durable() {
     let (_dir, path) = place();
-    let script = Script::new();
-    let journal = on_demand().seam(script.clone()).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = on_demand().seam(seam.clone()).open(&path).unwrap();
     let mut records = Vec::new();
     fill(&journal, 0, 4, &mut records);
     let views = journal.stats().views_published;
-    script.take();
+    seam.take_io();
     journal.truncate_back(4).unwrap();
-    assert!(matches!(script.take()[..], [Call::Write { offset: 0, .. }, Call::Sync]));
+    assert!(matches!(seam.take_io()[..], [Call::Write { offset: 0, .. }, Call::Sync]));
     assert_eq!(journal.durable_index(), 4);
     journal.truncate_back(4).unwrap();
-    assert_eq!(script.take(), [], "all is durable already");
+    assert_eq!(seam.take_io(), [], "all is durable already");
     assert_eq!(journal.stats().views_published, views);
     assert_holds(&journal, &records);
 }
 
-/// The seal as the format specifies it, written down a second time.
-fn seal(offset: u64, len: u64, crc: u32, flags: u8) -> u32 {
-    let mut bytes = Vec::new();
-    bytes.extend_from_slice(&offset.to_le_bytes());
-    bytes.extend_from_slice(&len.to_le_bytes());
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.push(flags);
-    crc32fast::hash(&bytes) & 0xFFFF_FF00 | u32::from(flags)
-}
-
 fn mark(offset: u64, end: u64) -> Vec<u8> {
-    let mut bytes = end.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&u32::MAX.to_le_bytes());
-    bytes.extend_from_slice(&seal(offset, end, u32::MAX, 0x11).to_le_bytes());
-    bytes
-}
-
-/// The bytes of a record at `offset`.
-fn record(offset: u64, payload: &[u8], flags: u8) -> Vec<u8> {
-    let (len, crc) = (payload.len() as u64, crc32fast::hash(payload));
-    let mut bytes = len.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.extend_from_slice(&seal(offset, len, crc, flags).to_le_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
+    built::mark(offset, end).to_vec()
 }
 
 /// Records 1 and 2 are durable, record 3 is staged and so are 4 to 7, a batch, and 8.
@@ -174,9 +152,9 @@ fn of_what_is_staged_only_what_stays_is_written() {
     for format in FORMATS {
         for n in 0..=8u64 {
             let (_dir, path) = place();
-            let script = Script::new();
+            let seam = Seam::new();
             let options = on_demand().new_file_format(format).clone();
-            let journal = options.clone().seam(script.clone()).open(&path).unwrap();
+            let journal = options.clone().seam(seam.clone()).open(&path).unwrap();
             let mut records = Vec::new();
             fill(&journal, 0, 2, &mut records);
             journal.sync().unwrap();
@@ -187,27 +165,29 @@ fn of_what_is_staged_only_what_stays_is_written() {
             records.extend(batch);
             fill(&journal, 0, 1, &mut records);
             let mut follow = journal.follow(3);
-            script.take();
+            seam.take_io();
             journal.truncate_back(n).unwrap();
-            let calls = script.take();
+            let calls = seam.take_io();
             let mut written = Vec::new();
             for at in 3..=n {
                 // Record 3 is the first of its flush; of a batch that is cut, the last record that stays ends it.
-                let flags = match (format, at) {
-                    (Format::Sealed, 3) => 1 | 2,
-                    (Format::Sealed, 4..=6) if at < n => 1 | 4,
-                    _ => 1,
+                let flags = match at {
+                    3 => BARRIER,
+                    4..=6 if at < n => CONTINUED,
+                    _ => 0,
                 };
-                let offset = committed + written.len() as u64;
-                let mut bytes = record(offset, &records[at as usize - 1], flags);
-                if format == Format::Reference {
-                    bytes[12..16].fill(0);
-                }
-                written.extend(bytes);
+                let (offset, payload) = (committed + written.len() as u64, &records[at as usize - 1]);
+                let header = if format == Format::Reference {
+                    Built::new().reference(payload).0[..16].to_vec()
+                } else {
+                    built::header(offset, payload.len() as u64, crc32(payload), flags).to_vec()
+                };
+                written.extend(header);
+                written.extend(payload);
             }
             match n {
                 0..=1 => {
-                    let beyond = |call: &Call| matches!(call, Call::Write { bytes, .. } if bytes.len() > 16);
+                    let beyond = |call: &Call| call.written() > 16;
                     assert!(!calls.iter().any(beyond), "{format:?} to {n}: {calls:?}");
                 }
                 2 => assert_eq!(calls, [], "{format:?}"),
@@ -235,25 +215,23 @@ fn of_what_is_staged_only_what_stays_is_written() {
 fn a_cut_of_what_is_staged_that_is_refused_leaves_it_staged_as_it_was() {
     for format in FORMATS {
         let (_dir, path) = place();
-        let script = Script::new();
+        let seam = Seam::new();
         let options = on_demand().new_file_format(format).clone();
-        let journal = options.clone().seam(script.clone()).open(&path).unwrap();
+        let journal = options.clone().seam(seam.clone()).open(&path).unwrap();
         let mut records: Vec<_> = (1..=3).map(|n| payload(0, n, 50)).collect();
         journal.append_batch(&records).unwrap();
-        for refused in
-            [|call: &Call| matches!(call, Call::Map(_)), |call: &Call| matches!(call, Call::Write { .. })]
-        {
+        for refused in [Call::is_map, Call::is_write] {
             let mut armed = true;
-            script.rule(move |call| {
+            seam.rule(move |_, call| {
                 let now = refused(call) && armed;
-                armed &= !matches!(call, Call::Write { .. });
+                armed &= !call.is_write();
                 if now { Verdict::Fail(ENOSPC) } else { Verdict::Proceed }
             });
             let error = journal.truncate_back(2).unwrap_err();
             assert!(matches!(error, Error::Io { .. }), "{error}");
             assert_eq!((journal.last_index(), journal.committed_index()), (3, 0));
         }
-        script.lift();
+        seam.allow_all();
         fill(&journal, 1, 1, &mut records);
         journal.flush().unwrap();
         assert_holds(&journal, &records);
@@ -294,8 +272,7 @@ fn a_cut_inside_a_batch_takes_the_last_kept_record_out_of_it() {
         let mut expected = before[..end].to_vec();
         let resealed = flags(&before) & !4;
         let crc = crc32fast::hash(&records[n as usize - 1]);
-        expected[start + 12..start + 16]
-            .copy_from_slice(&seal(start as u64, 40, crc, resealed).to_le_bytes());
+        expected[start + 12..start + 16].copy_from_slice(&built::seal(start as u64, 40, crc, resealed));
         expected.extend(mark(end as u64, end as u64));
         assert!(
             after == expected,
@@ -481,9 +458,9 @@ fn beyond_the_preserve_limit_readers_are_left_alone_and_nothing_is_changed() {
 fn if_lent_pages_cannot_be_preserved_nothing_is_changed() {
     for (format, mode) in FORMATS.into_iter().flat_map(|f| MODES.into_iter().map(move |m| (f, m))) {
         let (_dir, path) = place();
-        let script = Script::new();
+        let seam = Seam::new();
         let options = on_demand().new_file_format(format).index(mode).clone();
-        let journal = options.clone().seam(script.clone()).open(&path).unwrap();
+        let journal = options.clone().seam(seam.clone()).open(&path).unwrap();
         let mut records = Vec::new();
         for at in 1..=10 {
             append_to(&journal, 0, at * page() + at, &mut records);
@@ -502,17 +479,17 @@ fn if_lent_pages_cannot_be_preserved_nothing_is_changed() {
         // The first of the two older maps is preserved, the second is not; or neither.
         for refused in [1, 0] {
             let mut at = 0;
-            script.rule(move |call| {
-                let preserve = matches!(call, Call::Preserve(_));
+            seam.rule(move |_, call| {
+                let preserve = call.is_preserve();
                 at += usize::from(preserve);
                 if preserve && at > refused { Verdict::Fail(ENOMEM) } else { Verdict::Proceed }
             });
-            script.take();
+            seam.take_io();
             let error = journal.truncate_back(2).unwrap_err();
             assert!(matches!(error, Error::ReadersActive { .. }), "{error}");
-            assert_eq!(script.take(), [], "the file was not asked anything");
+            assert_eq!(seam.take_io(), [], "the file was not asked anything");
             assert!(std::fs::read(&path).unwrap() == file);
-            script.lift();
+            seam.allow_all();
             assert!(reader.get(12) == Some(&shorter[11]));
             assert_snapshot_holds(&snapshot, &shorter);
             assert_snapshot_holds(&oldest, &records);
@@ -530,28 +507,13 @@ fn if_lent_pages_cannot_be_preserved_nothing_is_changed() {
     }
 }
 
-/// Holds the first copy of what readers hold until it is told to go on.
-struct HeldCopy(std::sync::Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
-
-impl wally::seam::Seam for HeldCopy {
-    fn before(&self, _: wally::seam::Role, op: &wally::seam::Op<'_>) -> Verdict {
-        let first = matches!(op, wally::seam::Op::Preserve { .. }).then(|| self.0.lock().unwrap().take());
-        if let Some((begun, told)) = first.flatten() {
-            begun.send(()).unwrap();
-            told.recv().unwrap();
-        }
-        Verdict::Proceed
-    }
-}
-
 #[test]
 fn appends_do_not_wait_while_what_readers_hold_is_copied() {
     for mode in MODES {
         let (_dir, path) = place();
-        let (begun, has_begun) = mpsc::channel::<()>();
-        let (go_on, told) = mpsc::channel::<()>();
-        let seam = Arc::new(HeldCopy(std::sync::Mutex::new(Some((begun, told)))));
-        let journal = on_demand().index(mode).seam(seam).open(&path).unwrap();
+        let seam = Seam::new();
+        let journal = on_demand().index(mode).seam(seam.clone()).open(&path).unwrap();
+        seam.hold_one(|_, call| call.is_preserve());
         let mut records = Vec::new();
         for at in 1..=5 {
             append_to(&journal, 0, at * page() + at, &mut records);
@@ -561,14 +523,14 @@ fn appends_do_not_wait_while_what_readers_hold_is_copied() {
         let mut others = records[..2].to_vec();
         let late = std::thread::scope(|scope| {
             let cut = scope.spawn(|| journal.truncate_back(2));
-            has_begun.recv().unwrap();
+            seam.wait_held();
             // If the append lock were held, whatever took it would wait here for ever.
             fill(&journal, 0, 3, &mut records);
             append_to(&journal, 0, 8 * page() + 3, &mut records);
             journal.flush().unwrap();
             fill(&journal, 0, 1, &mut records);
             let late = journal.snapshot();
-            go_on.send(()).unwrap();
+            seam.release();
             cut.join().unwrap().unwrap();
             late
         });
@@ -634,7 +596,7 @@ fn where_mappings_are_wanting_only_truncations_that_need_some_are_refused() {
 struct Scene {
     _dir: TempDir,
     path: PathBuf,
-    script: Arc<Script>,
+    seam: Arc<Seam>,
     options: Options,
     journal: Journal,
     records: Vec<Vec<u8>>,
@@ -643,9 +605,9 @@ struct Scene {
 impl Scene {
     fn new(format: Format) -> Self {
         let (dir, path) = place();
-        let script = Script::new();
+        let seam = Seam::new();
         let options = on_demand().new_file_format(format).clone();
-        let journal = options.clone().seam(script.clone()).open(&path).unwrap();
+        let journal = options.clone().seam(seam.clone()).open(&path).unwrap();
         let mut records = Vec::new();
         fill(&journal, 0, 2, &mut records);
         let batch: Vec<_> = (3..=6).map(|n| payload(0, n, 50)).collect();
@@ -658,8 +620,8 @@ impl Scene {
         fill(&journal, 0, 1, &mut records);
         journal.flush().unwrap();
         fill(&journal, 0, 1, &mut records);
-        script.take();
-        Self { _dir: dir, path, script, options, journal, records }
+        seam.take_io();
+        Self { _dir: dir, path, seam, options, journal, records }
     }
 
     /// Where record `n` begins, header included, and ends. Looked up in what is committed.
@@ -690,10 +652,9 @@ fn sequence(scene: &Scene, n: u64, intent: Option<u64>) -> Vec<Call> {
         calls.extend([wrote(at, mark(at, end)), Call::Sync]);
     }
     if (3..6).contains(&n) {
-        let flags = if n == 1 { 1 | 2 } else { 1 };
-        let crc = crc32fast::hash(&scene.records[n as usize - 1]);
-        let seal = seal(start, end - start - 16, crc, flags);
-        calls.extend([wrote(start + 12, seal.to_le_bytes().to_vec()), Call::Sync]);
+        let crc = crc32(&scene.records[n as usize - 1]);
+        let seal = built::seal(start, end - start - 16, crc, 0);
+        calls.extend([wrote(start + 12, seal.to_vec()), Call::Sync]);
     }
     calls.extend([Call::Truncate(end), Call::Sync, wrote(end, mark(end, end)), Call::Sync]);
     calls
@@ -711,14 +672,14 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
         let intent = old_end(&scene).next_multiple_of(scene.block());
         let expected = sequence(&scene, n, Some(intent));
         scene.journal.truncate_back(n).unwrap();
-        assert_eq!(scene.script.take(), expected, "to {n}");
+        assert_eq!(scene.seam.take_io(), expected, "to {n}");
     }
     // An end that is a block's end takes the mark right there.
     let scene = Scene::new(Format::Sealed);
     let mut records = scene.records.clone();
     append_to(&scene.journal, 0, 4 * scene.block(), &mut records);
     scene.journal.sync().unwrap();
-    scene.script.take();
+    scene.seam.take_io();
     let (at, end) = (4 * scene.block(), scene.extent(7).1);
     scene.journal.truncate_back(7).unwrap();
     let expected = [
@@ -729,7 +690,7 @@ fn the_file_is_asked_in_exactly_the_order_that_survives_crashes() {
         wrote(end, mark(end, end)),
         Call::Sync,
     ];
-    assert_eq!(scene.script.take(), expected);
+    assert_eq!(scene.seam.take_io(), expected);
 }
 
 #[test]
@@ -737,24 +698,24 @@ fn a_reference_journal_is_only_cut_and_synced() {
     let scene = Scene::new(Format::Reference);
     let end = scene.extent(4).1;
     scene.journal.truncate_back(4).unwrap();
-    assert_eq!(scene.script.take(), [Call::Sync, Call::Truncate(end), Call::Sync]);
+    assert_eq!(scene.seam.take_io(), [Call::Sync, Call::Truncate(end), Call::Sync]);
     assert_eq!(std::fs::metadata(&scene.path).unwrap().len(), end);
 }
 
 #[test]
-fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
-    // Record 7 ends in the first block, the journal in the third: the mark can stand right behind it.
+fn a_full_disk_takes_the_mark_right_after_the_old_end_or_not_at_all() {
+    // Record 7 ends in the first block, the journal in the third: the mark can stand right after it.
     let scene = Scene::new(Format::Sealed);
     let (block, end) = (scene.block(), old_end(&scene));
     let aligned = end.next_multiple_of(block);
-    scene.script.rule(move |call| match call {
+    scene.seam.rule(move |_, call| match call {
         Call::Write { offset, .. } if *offset >= aligned => Verdict::Fail(ENOSPC),
         _ => Verdict::Proceed,
     });
     let mut expected = sequence(&scene, 4, Some(end));
     expected.splice(1..1, [wrote(aligned, mark(aligned, scene.extent(4).1)), Call::Truncate(end)]);
     scene.journal.truncate_back(4).unwrap();
-    assert_eq!(scene.script.take(), expected);
+    assert_eq!(scene.seam.take_io(), expected);
     assert_holds(&scene.journal, &scene.records[..4]);
     assert_eq!(scene.found(), scene.records[..4]);
 
@@ -763,7 +724,7 @@ fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
         let scene = Scene::new(Format::Sealed);
         let (end, new_end) = (old_end(&scene), scene.extent(n).1);
         assert_eq!(new_end / block == end / block, n == 8, "the scene is as this test wants it");
-        scene.script.rule(move |call| match call {
+        scene.seam.rule(move |_, call| match call {
             Call::Write { offset, .. } if *offset >= end => Verdict::Fail(ENOSPC),
             _ => Verdict::Proceed,
         });
@@ -775,7 +736,7 @@ fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
             expected.splice(3..3, [wrote(end, mark(end, new_end)), Call::Truncate(end)]);
         }
         scene.journal.truncate_back(n).unwrap();
-        assert_eq!(scene.script.take(), expected, "to {n}");
+        assert_eq!(scene.seam.take_io(), expected, "to {n}");
         assert_holds(&scene.journal, &scene.records[..n as usize]);
         assert_eq!(scene.found(), scene.records[..n as usize]);
     }
@@ -785,7 +746,7 @@ fn a_full_disk_takes_the_mark_right_behind_the_old_end_or_not_at_all() {
 fn a_mark_that_got_in_only_in_part_is_taken_off_before_the_next_attempt() {
     let scene = Scene::new(Format::Sealed);
     let aligned = old_end(&scene).next_multiple_of(scene.block());
-    scene.script.rule(move |call| match call {
+    scene.seam.rule(move |_, call| match call {
         Call::Write { offset, .. } if *offset == aligned => Verdict::Short(7),
         Call::Write { offset, .. } if *offset > aligned => Verdict::Fail(ENOSPC),
         _ => Verdict::Proceed,
@@ -814,8 +775,8 @@ fn assert_nothing_changed(scene: Scene, snapshot: &Snapshot, when: &str) {
 
 /// What is left of a [`Scene`] that is poisoned: the records up to `n`, or up to the durable point if that is more.
 fn assert_poisoned(scene: Scene, snapshot: &Snapshot, n: usize, when: &str) {
-    let Scene { _dir, path, script, options, journal, records } = scene;
-    script.lift();
+    let Scene { _dir, path, seam, options, journal, records } = scene;
+    seam.allow_all();
     let mut reader = journal.reader();
     let served = reader.last_index() as usize;
     eprintln!("{when}: poisoned, serves {served}");
@@ -851,20 +812,20 @@ fn each_refusal_leaves_everything_as_it_was_or_poisons_with_what_is_kept() {
     for (format, n) in FORMATS.into_iter().flat_map(|f| [4, 7].map(|n| (f, n))) {
         let scene = Scene::new(format);
         scene.journal.truncate_back(n).unwrap();
-        let steps = scene.script.take();
+        let steps = scene.seam.take_io();
         for (at, step) in steps.iter().enumerate() {
             for for_good in [false, true] {
                 let scene = Scene::new(format);
                 let snapshot = scene.journal.snapshot();
-                scene.script.refuse(EIO, move |call| call == at || for_good && call > at);
+                scene.seam.fail_io(EIO, move |call| call == at || for_good && call > at);
                 let error = scene.journal.truncate_back(n).unwrap_err();
                 let when = format!("{format:?} to {n}, call {at} refused, for good: {for_good}");
                 // A mark or a seal that could not be written is taken back, if that can be written and synced.
-                let last_write = steps.iter().rposition(|c| matches!(c, Call::Write { .. }));
-                let can_go_back = matches!(step, Call::Write { .. }) && Some(at) != last_write && !for_good;
+                let last_write = steps.iter().rposition(Call::is_write);
+                let can_go_back = step.is_write() && Some(at) != last_write && !for_good;
                 match error {
                     Error::Io { .. } if can_go_back => {
-                        scene.script.lift();
+                        scene.seam.allow_all();
                         assert_nothing_changed(scene, &snapshot, &when);
                     }
                     Error::Poisoned { .. } if !can_go_back => {
@@ -881,16 +842,16 @@ fn each_refusal_leaves_everything_as_it_was_or_poisons_with_what_is_kept() {
 fn without_room_for_the_last_mark_the_cut_stands_unmarked() {
     let scene = Scene::new(Format::Sealed);
     let end = scene.extent(7).1;
-    scene.script.rule(move |call| match call {
+    scene.seam.rule(move |_, call| match call {
         Call::Write { offset, .. } if *offset == end => Verdict::Fail(ENOSPC),
         _ => Verdict::Proceed,
     });
     scene.journal.truncate_back(7).unwrap();
-    assert_eq!(scene.script.take().last(), Some(&Call::Sync));
+    assert_eq!(scene.seam.take_io().last(), Some(&Call::Sync));
     assert_eq!(std::fs::metadata(&scene.path).unwrap().len(), end);
     assert_holds(&scene.journal, &scene.records[..7]);
     assert_eq!(scene.found(), scene.records[..7]);
-    scene.script.lift();
+    scene.seam.allow_all();
     let mut records = scene.records[..7].to_vec();
     fill(&scene.journal, 1, 3, &mut records);
     assert_holds(&scene.journal, &records);
@@ -901,7 +862,7 @@ fn without_room_for_the_last_mark_the_cut_stands_unmarked() {
 fn clearing_without_room_for_the_mark_of_an_empty_journal_leaves_an_empty_file_that_goes_on() {
     let scene = Scene::new(Format::Sealed);
     let snapshot = scene.journal.snapshot();
-    scene.script.rule(move |call| match call {
+    scene.seam.rule(move |_, call| match call {
         Call::Write { offset: 0, .. } => Verdict::Fail(ENOSPC),
         _ => Verdict::Proceed,
     });
@@ -911,7 +872,7 @@ fn clearing_without_room_for_the_mark_of_an_empty_journal_leaves_an_empty_file_t
     let lent = &scene.records[..snapshot.last_index() as usize];
     assert!(lent.len() > 7 && snapshot.iter().map(|(_, bytes)| bytes).eq(lent), "a snapshot changed");
     scene.journal.append(b"no").and_then(|_| scene.journal.flush()).unwrap_err();
-    scene.script.lift();
+    scene.seam.allow_all();
     let mut records: Vec<_> = (1..=scene.journal.last_index()).map(|_| b"no".to_vec()).collect();
     fill(&scene.journal, 1, 3, &mut records);
     scene.journal.sync().unwrap();
@@ -929,8 +890,8 @@ fn a_process_that_dies_at_any_call_leaves_all_records_or_those_that_are_kept() {
             let scene = Scene::new(format);
             let (path, image) = (scene.path.clone(), scene.path.with_extension("image"));
             let (from, to, mut seen) = (path, image.clone(), 0);
-            scene.script.rule(move |call| {
-                if is_io(call) {
+            scene.seam.rule(move |_, call| {
+                if call.is_io() {
                     if seen == at {
                         std::fs::copy(&from, &to).unwrap();
                     }
@@ -939,7 +900,7 @@ fn a_process_that_dies_at_any_call_leaves_all_records_or_those_that_are_kept() {
                 Verdict::Proceed
             });
             scene.journal.truncate_back(n).unwrap();
-            calls = scene.script.take().len();
+            calls = scene.seam.take_io().len();
             if at == calls {
                 std::fs::copy(&scene.path, &image).unwrap();
             }
@@ -1031,30 +992,19 @@ fn a_read_that_begins_after_a_truncation_returned_sees_nothing_it_removed() {
 #[test]
 fn a_durable_append_that_is_synced_and_then_cut_is_acknowledged() {
     let (_dir, path) = place();
-    let script = Script::new();
-    let journal = Options::new().buffer_size(4096).seam(script.clone()).open(&path).unwrap();
+    let seam = Seam::new();
+    let journal = Options::new().buffer_size(4096).seam(seam.clone()).open(&path).unwrap();
     journal.append(b"kept").unwrap();
     for round in 0..30 {
         // The append is too large for the buffer, so it holds the append lock while it writes; it is let go once the
         // other thread is on its way to truncate. The truncation therefore always comes after the append's commit,
         // and mostly takes the sync slot before it: either way the append was synced and then cut.
-        let (go, gone) = mpsc::channel::<()>();
-        let (began, begin) = mpsc::channel::<()>();
-        let mut lined_up = Some((began, gone));
-        script.rule(move |call| {
-            if matches!(call, Call::Write { bytes, .. } if bytes.len() > 8192)
-                && let Some((began, gone)) = lined_up.take()
-            {
-                began.send(()).unwrap();
-                gone.recv().unwrap();
-            }
-            Verdict::Proceed
-        });
+        seam.hold_one(|_, call| call.written() > 8192);
         std::thread::scope(|scope| {
             let append = scope.spawn(|| journal.append(&payload(round, 2, 9000)));
-            begin.recv().unwrap();
+            seam.wait_held();
             let truncate = scope.spawn(|| {
-                go.send(()).unwrap();
+                seam.release();
                 journal.truncate_back(1)
             });
             truncate.join().unwrap().unwrap();
@@ -1062,6 +1012,5 @@ fn a_durable_append_that_is_synced_and_then_cut_is_acknowledged() {
         });
         assert_eq!((journal.last_index(), journal.durable_index()), (1, 1));
     }
-    script.lift();
     assert_eq!(found_in_copy(&Options::new(), Path::new(&path)), [b"kept"]);
 }
