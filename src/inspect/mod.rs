@@ -151,9 +151,9 @@ fn report(survey: &Survey) -> Inspection {
     let damage = if truncated { end } else { x };
     let ruled = survey.ruled.filter(|_| state != State::NotAJournal);
     let mut beyond = ruled.filter(|_| !clean).map(|ruled| ruled.beyond()).unwrap_or_default();
-    let cut_from = damage.index.max(index.index().first());
+    let cut_from = damage.index.max(index.index().origin());
     beyond.records = beyond.records.saturating_add(x.index.saturating_sub(cut_from));
-    let first_index = if end.offset == 0 { 1 } else { index.index().first() };
+    let first_index = if end.offset == 0 { 1 } else { index.index().origin() };
     let last_index = end.index.saturating_sub(1);
     Inspection {
         format: ruled.map(|ruled| ruled.format),

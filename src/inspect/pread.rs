@@ -2,6 +2,7 @@
 //! error and not a signal, and memory that does not depend on what a length field says.
 
 use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -32,6 +33,10 @@ pub(crate) struct Place {
 impl<'a> Source<'a> {
     pub(crate) fn new(file: &'a File, path: &'a Path) -> Self {
         Self { file, path }
+    }
+
+    pub(crate) fn error(&self, op: &'static str, source: io::Error) -> Error {
+        Error::io(op, self.path, source)
     }
 
     pub(crate) fn len(&self) -> Result<u64> {

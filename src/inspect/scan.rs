@@ -3,6 +3,7 @@
 //! CRCs of the payloads that it hopped over. So the hops are in order while what costs, reading and checking, goes on
 //! side by side. The lowest failure wins, so the outcome is that of a walk that checks each record before the next.
 
+use std::io;
 use std::ops::Range;
 use std::thread;
 
@@ -86,7 +87,8 @@ fn scan_with(
     let Orders { format, len, batch, watch } = orders;
     let at = Place { offset: index.end(), index: index.last().saturating_add(1) };
     let passed = (watch == Some(at.offset)).then_some(Passed { at, last: None });
-    let walker = Walker { format, len, watch: watch.unwrap_or(u64::MAX), at, batch, passed, index };
+    let watch = watch.unwrap_or(u64::MAX);
+    let walker = Walker { format, len, watch, at, batch, passed, index, full: None };
     let turns = Turns { walker, carry: Vec::new(), next: at.offset, handed: 0, turn: 0, done: false };
     let checks = Checks::new(source, format, ticker);
     let relay = Relay { source, checks, turns: Mutex::new(turns), changed: Condvar::new() };
@@ -101,7 +103,10 @@ fn scan_with(
         relay.run();
     });
     let failure = relay.checks.outcome()?;
-    let Walker { at, batch, passed, index, .. } = relay.turns.into_inner().walker;
+    let Walker { at, batch, passed, index, full, .. } = relay.turns.into_inner().walker;
+    if let Some(error) = full {
+        return Err(source.error("make room in the index of", error));
+    }
     let (x, batch) = match failure {
         Some(failure) if failure.at.offset < at.offset => (failure.at, failure.batch),
         _ => (at, batch),
@@ -263,6 +268,10 @@ impl Turns<'_> {
                 self.walker.pass(header, end);
                 self.next = self.next.max(end);
             }
+            Stop::Full(error) => {
+                self.walker.full = Some(error);
+                self.done = true;
+            }
         }
         Some(Job { at, batch, records: start..start + used, long })
     }
@@ -277,6 +286,8 @@ struct Walker<'a> {
     batch: Option<Place>,
     passed: Option<Passed>,
     index: &'a mut IndexWriter,
+    /// What the system said when it had no memory for the index.
+    full: Option<io::Error>,
 }
 
 /// Why the hopping in a stretch ended.
@@ -287,6 +298,8 @@ enum Stop {
     Carry,
     /// The next record is to be checked on its own.
     Long(Header, u64),
+    /// There is no room in the index.
+    Full(io::Error),
 }
 
 impl Walker<'_> {
@@ -304,6 +317,9 @@ impl Walker<'_> {
                 Some(end) if end <= self.len && plausible(self.format, header) => end,
                 _ => return (used, Stop::End),
             };
+            if let Err(error) = self.index.reserve(1) {
+                return (used, Stop::Full(error));
+            }
             let size = end - self.at.offset;
             if size > left {
                 return (used, if size > LONG { Stop::Long(header, end) } else { Stop::Carry });

@@ -142,7 +142,7 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
     let insist =
         options.new_file_format == Format::Reference && options.recovery_policy == Recovery::FirstInvalid;
     let survey = Survey::take(source, len, options.index, options.new_file_format, insist, &mut ticker)?;
-    let records = survey.index.last().saturating_sub(survey.index.index().first().saturating_sub(1));
+    let records = survey.index.last().saturating_sub(survey.index.index().origin().saturating_sub(1));
     ticker.tick(0, len, records)?;
     ticker.tell()?;
 
@@ -168,7 +168,7 @@ fn attempt(file: &JournalFile, len: u64, options: &Options) -> Result<Recovered>
         }
         Some(ruled) => opening.finish(ruled, index, &mut report)?,
     };
-    report.first_index = index.index().first();
+    report.first_index = index.index().origin();
     report.last_index = index.last();
     report.records = report.last_index.saturating_sub(report.first_index.saturating_sub(1));
     report.bytes = index.end();
@@ -250,7 +250,7 @@ impl Opening<'_> {
             report.beyond = ruled.beyond();
             // Records in front of X go as well: those behind T, or of the batch that X is in. What a gap stands for is
             // gone already.
-            report.beyond.records += self.x.index.saturating_sub(end.index.max(index.index().first()));
+            report.beyond.records += self.x.index.saturating_sub(end.index.max(index.index().origin()));
             report.cut_offset = Some(end.offset);
             report.cut_bytes = self.len.saturating_sub(end.offset);
             let keep = report.beyond.records > 0
@@ -272,6 +272,8 @@ impl Opening<'_> {
             // A gap is cut as well, and with it the numbering.
             index = IndexWriter::new(self.options.index, 1, 0);
         } else if end.offset > index.end() {
+            let room = index.reserve(1);
+            room.map_err(|error| self.file.error("make room in the index of", error))?;
             index.push(end.offset);
         } else {
             index.rewind(end.index.saturating_sub(1), end.offset);

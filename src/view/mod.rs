@@ -4,11 +4,12 @@
 pub(crate) mod generation;
 pub(crate) mod publish;
 
+use std::io;
+
 use crate::error::Error;
 use crate::file::map::Map;
 use crate::format::{HEADER_LEN, record_end};
 use crate::index::Index;
-use crate::options::IndexMode;
 use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
 use crate::view::generation::Generation;
 use crate::view::publish::Published;
@@ -40,21 +41,23 @@ fn count(index: &Index, last: u64) -> CachePadded<AtomicU64> {
     CachePadded::new(AtomicU64::new(last.saturating_sub(before(index))))
 }
 
-/// The index in front of the first record's.
+/// The index before the one that records are counted from.
 #[inline]
 fn before(index: &Index) -> u64 {
-    index.first().saturating_sub(1)
+    index.origin().saturating_sub(1)
 }
 
 /// One state of the journal as readers see it.
 #[derive(Debug)]
 pub(crate) struct View {
     map: Arc<Map>,
-    index: Arc<Index>,
+    index: Index,
+    /// The index of the first record, at or after the one that the index begins with.
+    first: u64,
     generation: Arc<Generation>,
     /// Set if the journal is poisoned: the view then ends at the durable point.
     failure: Option<Arc<Error>>,
-    /// How many records are committed; with [`RETIRED`] once the view was replaced. It moves while the view is the
+    /// How many records are committed, counted from the one that the index begins with; with [`RETIRED`] once the view was replaced. It moves while the view is the
     /// current one and never again.
     committed: CachePadded<AtomicU64>,
 }
@@ -64,33 +67,28 @@ const RETIRED: u64 = 1 << 63;
 
 impl View {
     /// A view of the records up to `last`, which ends at `end`.
-    pub(crate) fn new(
-        map: Arc<Map>,
-        index: Arc<Index>,
-        generation: Arc<Generation>,
-        last: u64,
-        end: u64,
-    ) -> Self {
+    pub(crate) fn new(map: Arc<Map>, index: Index, generation: Arc<Generation>, last: u64, end: u64) -> Self {
         map.raise(end);
-        Self { committed: count(&index, last), map, index, generation, failure: None }
+        Self { committed: count(&index, last), map, first: index.origin(), index, generation, failure: None }
     }
 
     /// A view of a poisoned journal: the records up to `last`. The map's limit stays as it is.
     pub(crate) fn poisoned(
         map: Arc<Map>,
-        index: Arc<Index>,
+        index: Index,
         generation: Arc<Generation>,
         last: u64,
         failure: Arc<Error>,
     ) -> Self {
-        Self { committed: count(&index, last), map, index, generation, failure: Some(failure) }
+        let first = index.origin();
+        Self { committed: count(&index, last), map, first, index, generation, failure: Some(failure) }
     }
 
     pub(crate) fn map(&self) -> &Arc<Map> {
         &self.map
     }
 
-    pub(crate) fn index(&self) -> &Arc<Index> {
+    pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 
@@ -110,7 +108,7 @@ impl View {
     /// The index of the first record, whether or not there is one.
     #[inline]
     pub(crate) fn first(&self) -> u64 {
-        self.index.first()
+        self.first
     }
 
     /// The index of the last committed record. Whoever has seen it can read every record up to it.
@@ -128,16 +126,15 @@ impl View {
         self.committed.store(last.saturating_sub(before(&self.index)), Ordering::Release);
     }
 
-    /// Where record `n` lies, if that can be told at once: the view was not replaced, and a full index has it close by.
+    /// Where record `n` lies, if that can be told at once: the view was not replaced, and a full index has it.
     #[inline]
     pub(crate) fn at_once(&self, n: u64) -> Option<Extent> {
-        let index = &*self.index;
-        let at = n.wrapping_sub(index.first());
-        // A retired view's count is negative. What is before the first record is too, and has no entry.
-        if (at as i64) >= (self.committed.load(Ordering::Acquire) as i64) {
+        let at = n.wrapping_sub(self.index.origin());
+        // A retired view's count is negative.
+        if n < self.first || (at as i64) >= (self.committed.load(Ordering::Acquire) as i64) {
             return None;
         }
-        let (start, end) = index.near_extent(at)?;
+        let (start, end) = self.index.extent(at)?;
         Some(Extent { start, end })
     }
 
@@ -145,10 +142,10 @@ impl View {
     /// `place` is where the caller was last; where that helps, it is moved behind the record.
     #[inline]
     pub(crate) fn locate(&self, n: u64, last: u64, place: &mut Option<Place>) -> Option<Extent> {
-        if n < self.first() || n > last {
+        if n < self.first || n > last {
             return None;
         }
-        match self.index.near_extent(n - self.first()) {
+        match self.index.extent(n.wrapping_sub(self.index.origin())) {
             Some((start, end)) => Some(Extent { start, end }),
             None => self.search(n, place),
         }
@@ -157,11 +154,10 @@ impl View {
     #[cold]
     #[inline(never)]
     fn search(&self, n: u64, place: &mut Option<Place>) -> Option<Extent> {
-        if self.index.mode() == IndexMode::Full {
-            let (start, end) = self.index.extent(n.checked_sub(self.first())?)?;
-            return Some(Extent { start, end });
+        match self.index.kept_extent(n.wrapping_sub(self.index.origin())) {
+            Some((start, end)) => Some(Extent { start, end }),
+            None => self.hop(n, place),
         }
-        self.hop(n, place)
     }
 
     /// Goes from the nearest known place to record `n`, from header to header.
@@ -182,6 +178,16 @@ impl View {
             }
             (at, start) = (next, end);
         }
+    }
+
+    /// Before the writer, whose index is `index`, goes on after record `last`, which ends at `end`: keeps what this older
+    /// view has beyond.
+    ///
+    /// # Errors
+    /// What kept it from that. Then this view shows what it did.
+    pub(crate) fn preserve(&self, index: &Index, last: u64, end: u64) -> io::Result<()> {
+        self.index.preserve(index, last, self.committed())?;
+        self.map.preserve(end)
     }
 
     /// The payload at `extent`.

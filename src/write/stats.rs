@@ -65,7 +65,7 @@ impl Log {
             views_held,
             held_bytes,
             preallocated_bytes: self.ahead.left(committed.bytes),
-            index_bytes: writer.index.index().bytes(),
+            index_bytes: writer.index.bytes(),
             background_failures,
             last_background_failure,
         }

@@ -7,7 +7,7 @@ use crate::file::end::{cut, is_no_space};
 use crate::file::map::{Map, maps_left};
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::group_commit::{Slot, Watermark};
-use crate::index::{Index, IndexWriter};
+use crate::index::IndexWriter;
 use crate::options::Format;
 use crate::sync::Arc;
 use crate::view::{Extent, View};
@@ -55,15 +55,14 @@ impl Log {
         writer.check_limits(end.bytes, self.preserve_limit)?;
 
         // Step 2: a view of the shorter journal, with its own map and index.
-        let old_index = Arc::clone(writer.index.index());
         let map = Map::new(&self.file, end.bytes)?;
         // Publishing the full length again must not fail, so its map is made now.
         let spare = Map::new(&self.file, old_end.bytes)?;
-        if n == 0 {
-            writer.index = IndexWriter::new(old_index.mode(), 1, 0);
-        } else {
-            writer.index.cut(end.index, end.bytes);
-        }
+        let index = match n {
+            0 => IndexWriter::new(writer.index.index().mode(), 1, 0),
+            _ => writer.index.cut(end.index, end.bytes),
+        };
+        let old_index = std::mem::replace(&mut writer.index, index);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
 
@@ -91,6 +90,7 @@ impl Log {
             Ok(marked) => {
                 writer.marked = marked;
                 writer.barrier = end.bytes;
+                writer.index.give_back();
                 Ok(())
             }
             Err((rest, error)) => Err(self.poison(&slot, writer, rest, error)),
@@ -98,10 +98,10 @@ impl Log {
     }
 
     /// Publishes the full length again, as another generation.
-    fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, (map, index, end): (Map, Arc<Index>, Watermark)) {
+    fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, (map, index, end): (Map, IndexWriter, Watermark)) {
         // The intent may have overwritten the mark of a clean end.
         writer.marked = false;
-        writer.index.restore(index, end.index, end.bytes);
+        writer.index = index;
         writer.publish_cut(map, end);
         self.set_appended(end.index);
         self.commit.cut(slot, writer.view.cuts(), end);
@@ -220,7 +220,7 @@ impl Writer {
 
     /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
     fn publish_cut(&mut self, map: Map, end: Watermark) {
-        let (index, generation) = (Arc::clone(self.index.index()), self.generations.cut(end.index));
+        let (index, generation) = (self.index.index().share(), self.generations.cut(end.index));
         self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
     }
 

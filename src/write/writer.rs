@@ -115,7 +115,7 @@ impl Writer {
         let generations = Generations::new();
         let generation = Arc::clone(generations.current());
         let view =
-            Arc::new(View::new(map, Arc::clone(index.index()), generation, committed.index, committed.bytes));
+            Arc::new(View::new(map, index.index().share(), generation, committed.index, committed.bytes));
         Ok(Self {
             file,
             format,
@@ -184,11 +184,12 @@ impl Writer {
     /// Encodes one record into the staging buffer, which [has room](Self::has_room) for it; its index.
     ///
     /// # Errors
-    /// `RecordTooLarge` if it would end beyond what a file can have.
+    /// `RecordTooLarge` if it would end beyond what a file can have, `Io` if there is no memory for its index entry.
     #[inline]
     pub(crate) fn stage(&mut self, record: Parts<'_>, flags: u8) -> Result<u64> {
         let offset = self.index.end();
         let end = checked_end(offset, record.len)?;
+        self.reserve(1)?;
         self.staging.extend_from_slice(&self.header(offset, record.len, record.crc, flags).encode());
         for part in record.slices {
             self.staging.extend_from_slice(part);
@@ -200,9 +201,10 @@ impl Writer {
     /// Encodes a batch into the staging buffer, which has room for all of it.
     ///
     /// # Errors
-    /// `RecordTooLarge` as for one record; then none of it is staged.
+    /// As for one record; then none of it is staged.
     pub(crate) fn stage_batch(&mut self, batch: &impl Records, total: u64) -> Result<()> {
         checked_end(self.index.end(), total)?;
+        self.reserve(batch.count() as u64)?;
         for at in 0..batch.count() {
             if let Some((payload, crc)) = batch.get(at) {
                 let flags = continued(at, batch.count());
@@ -237,6 +239,7 @@ impl Writer {
     pub(crate) fn write_record(&mut self, record: Parts<'_>, durable: u64) -> Result<u64, Refusal> {
         let offset = self.index.end();
         let end = checked_end(offset, record.len).map_err(Refusal::Before)?;
+        self.reserve(1).map_err(Refusal::Before)?;
         let map = self.map_for(end).map_err(Refusal::Before)?;
         let barrier = self.barrier_flag(durable);
         self.patch_barrier(barrier);
@@ -279,6 +282,7 @@ impl Writer {
         // `total` is the batch with its headers, so if its end is fine, so is that of each record.
         checked_end(offset, total).map_err(Refusal::Before)?;
         let end = offset + total;
+        self.reserve(batch.count() as u64).map_err(Refusal::Before)?;
         let map = self.map_for(end).map_err(Refusal::Before)?;
         let barrier = self.barrier_flag(durable);
         self.patch_barrier(barrier);
@@ -340,8 +344,9 @@ impl Writer {
         if held_bytes > limit {
             return Err(Error::ReadersActive { held_bytes, why: format!("preserve_limit is {limit} bytes") });
         }
+        let (index, last) = (self.index.index(), self.index.last());
         held.iter()
-            .try_for_each(|view| view.map().preserve(cut))
+            .try_for_each(|view| view.preserve(index, last, cut))
             .map_err(|error| Error::ReadersActive { held_bytes, why: error.to_string() })
     }
 
@@ -361,10 +366,21 @@ impl Writer {
         self.asked.news(!self.staging.is_empty(), self.committed != self.asked_at)
     }
 
-    /// A map that shows the file up to `end`, if the current one does not. Made before the write: what is in the file
-    /// but cannot be mapped could not be read.
+    /// A map for a new view that shows the file up to `end`, if the current view cannot: its map is too small, or the
+    /// index has moved to where there is more room. Made before the write: what is in the file but cannot be mapped
+    /// could not be read.
     fn map_for(&self, end: u64) -> Result<Option<Map>> {
-        (end > self.view.map().len()).then(|| Map::new(&self.file, end)).transpose()
+        let shown = end <= self.view.map().len() && self.view.index().same(self.index.index());
+        (!shown).then(|| Map::new(&self.file, end)).transpose()
+    }
+
+    /// Makes room in the index for `more` records.
+    ///
+    /// # Errors
+    /// `Io` if there is no memory for them. Nothing has changed.
+    #[inline]
+    fn reserve(&mut self, more: u64) -> Result<()> {
+        self.index.reserve(more).map_err(|error| self.file.error("make room in the index of", error))
     }
 
     /// The file has accepted everything up to `end`: lets readers see it.
@@ -376,7 +392,7 @@ impl Writer {
         match map {
             None => self.view.commit(last, end),
             Some(map) => {
-                let index = Arc::clone(self.index.index());
+                let index = self.index.index().share();
                 let generation = Arc::clone(self.generations.current());
                 self.replace_view(View::new(Arc::new(map), index, generation, last, end));
             }
