@@ -58,10 +58,11 @@ impl Log {
         let map = Map::new(&self.file, end.bytes)?;
         // Publishing the full length again must not fail, so its map is made now.
         let spare = Map::new(&self.file, old_end.bytes)?;
-        let index = match n {
+        let mut index = match n {
             0 => IndexWriter::new(writer.index.index().mode(), 1, 0),
             _ => writer.index.cut(end.index, end.bytes),
         };
+        index.reserve(1).map_err(|error| self.file.error("make room in the index of", error))?;
         let old_index = std::mem::replace(&mut writer.index, index);
         writer.publish_cut(map, end);
         self.set_appended(end.index);

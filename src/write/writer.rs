@@ -102,15 +102,17 @@ impl Writer {
     /// A writer that goes on behind the records of `start`, all of which are durable, and publishes them.
     ///
     /// # Errors
-    /// `Io` if the file cannot be mapped, or there is no memory for the staging buffer.
+    /// `Io` if the file cannot be mapped, or there is no memory for the staging buffer or the index.
     pub(crate) fn new(start: Start) -> Result<Self> {
-        let Start { file, format, index, marked, staging_len } = start;
+        let Start { file, format, mut index, marked, staging_len } = start;
         // Its size is the caller's choice: one that cannot be had is an error, not a panic.
         let mut staging = Vec::new();
         staging
             .try_reserve_exact(staging_len)
             .map_err(|e| file.error("make the staging buffer of", e.into()))?;
         let committed = Watermark { index: index.last(), bytes: index.end() };
+        // The first view's index has room, or the first append would need another view.
+        index.reserve(1).map_err(|e| file.error("make room in the index of", e))?;
         let map = Arc::new(Map::new(&file, committed.bytes)?);
         let generations = Generations::new();
         let generation = Arc::clone(generations.current());
