@@ -3,7 +3,6 @@
 
 pub(crate) mod end;
 pub(crate) mod map;
-pub(crate) mod memory;
 pub(crate) mod seam;
 
 use std::fs::{File, OpenOptions};

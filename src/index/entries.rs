@@ -9,11 +9,9 @@
 
 use std::io;
 
-use crate::file::memory::Memory;
-use crate::sync::{AtomicU32, AtomicU64, OnceLock, Ordering};
-
-/// Entries that share a base. The models have small groups, so that a few records cross every boundary.
-pub(crate) const GROUP: u64 = if cfg!(loom) { 2 } else { 128 };
+pub(crate) use crate::index::memory::GROUP;
+use crate::index::memory::Memory;
+use crate::sync::{AtomicU64, OnceLock, Ordering};
 
 /// How many entries are reserved: at first a few, then more than nearly every journal will have, so that an append
 /// hardly ever waits for a copy, and never for one of more than the first. Address space only, no memory.
@@ -25,14 +23,12 @@ const FAR: u32 = u32::MAX;
 /// An offset that is not known, because it is far from its base.
 const UNKNOWN: u64 = u64::MAX;
 
-/// File offsets, numbered from 0. A full index has a distance for each and a base for each group of them, any other has
-/// a base for each: a group of one.
+/// File offsets, numbered from 0. A full index has a base for each group of [`GROUP`], which is the first of them, and
+/// for each entry its distance from the base of the entry before it, so that two neighbours have one base. Any other has
+/// bases only, one for each entry: groups of one.
 #[derive(Debug)]
 pub(crate) struct Entries {
-    /// How far entry `at` is from the base of the entry before it. So two neighbours have one base.
-    distances: Memory<AtomicU32>,
-    /// The first entry of each group.
-    bases: Memory<AtomicU64>,
+    memory: Memory,
     group: u64,
     kept: Kept,
 }
@@ -41,26 +37,24 @@ impl Entries {
     /// No room for any entry.
     pub(crate) fn new(full: bool) -> Self {
         let group = if full { GROUP } else { 1 };
-        Self { distances: Memory::none(), bases: Memory::none(), group, kept: Kept::new() }
+        Self { memory: Memory::none(), group, kept: Kept::new() }
     }
 
     /// The same entries for another view, which keeps none of its own.
     pub(crate) fn share(&self) -> Self {
-        let (distances, bases) = (self.distances.clone(), self.bases.clone());
-        Self { distances, bases, group: self.group, kept: Kept::new() }
+        Self { memory: self.memory.clone(), group: self.group, kept: Kept::new() }
     }
 
     /// Whether what is stored in one is seen in the other.
     pub(crate) fn same(&self, other: &Self) -> bool {
-        self.bases.same(&other.bases)
+        self.memory.same(&other.memory)
     }
 
     /// The offsets of entry `at` and of the next, if that takes no more than a look, as it nearly always does. Both must
     /// be below a count that was published after they were stored; else this is `None` or meaningless, never unsound.
     #[inline]
     pub(crate) fn pair(&self, at: u64) -> Option<(u64, u64)> {
-        let (start, end) = self.distances.load_pair(at, Ordering::Acquire)?;
-        let base = self.bases.load(at / GROUP, Ordering::Acquire)?;
+        let (start, end, base) = self.memory.load(at, Ordering::Acquire)?;
         if end == FAR || at >= self.kept.from.load(Ordering::Relaxed) {
             return None;
         }
@@ -87,18 +81,18 @@ impl Entries {
     }
 
     fn stored(&self, at: u64) -> Option<(u64, u64)> {
-        let base = self.bases.load(at / self.group, Ordering::Acquire)?;
+        let base = self.memory.load_base(at / self.group, Ordering::Acquire)?;
         let first = at - at % self.group;
         let near = (first + 1..=at).rev().find_map(|at| {
-            let distance = self.distances.load(at, Ordering::Acquire).filter(|&distance| distance != FAR)?;
-            Some((at, base.wrapping_add(u64::from(distance))))
+            let (distance, ..) = self.memory.load(at, Ordering::Acquire)?;
+            (distance != FAR).then(|| (at, base.wrapping_add(u64::from(distance))))
         });
         near.or(Some((first, base)))
     }
 
     /// The offset that the distance of the entry after `at` is from.
     pub(crate) fn base(&self, at: u64) -> Option<u64> {
-        self.bases.load(at / self.group, Ordering::Relaxed)
+        self.memory.load_base(at / self.group, Ordering::Relaxed)
     }
 
     /// Stores the entry `at`, for which there is [room](Self::room), and returns the base of the next; `base` is its own.
@@ -106,7 +100,7 @@ impl Entries {
     #[inline]
     pub(crate) fn set(&self, at: u64, offset: u64, base: u64) -> u64 {
         let distance = u32::try_from(offset.wrapping_sub(base)).unwrap_or(FAR);
-        self.distances.store(at, distance, Ordering::Release);
+        self.memory.store(at, distance, Ordering::Release);
         match at.is_multiple_of(GROUP) {
             true => self.set_base(at / GROUP, offset),
             false => base,
@@ -116,67 +110,51 @@ impl Entries {
     /// Stores the first entry of a group.
     #[inline]
     pub(crate) fn set_base(&self, group: u64, offset: u64) -> u64 {
-        self.bases.store(group, offset, Ordering::Release);
+        self.memory.store_base(group, offset, Ordering::Release);
         offset
     }
 
     /// How many entries there is room for.
     pub(crate) fn room(&self) -> u64 {
-        let bases = self.bases.ready().saturating_mul(self.group);
-        if self.group == 1 { bases } else { bases.min(self.distances.ready()) }
+        if self.group == 1 { self.memory.ready_bases() } else { self.memory.ready() }
     }
 
-    /// How many entries room can be made for in place.
-    pub(crate) fn reserved(&self) -> u64 {
-        let bases = self.bases.reserved().saturating_mul(self.group);
-        if self.group == 1 { bases } else { bases.min(self.distances.reserved()) }
+    /// How many distances and bases so many entries take.
+    fn counts(&self, entries: u64) -> (u64, u64) {
+        (if self.group == 1 { 0 } else { entries }, entries.div_ceil(self.group))
     }
 
-    /// Makes room for `entries` in place.
+    /// Makes room for `entries`, where these are or else in a larger window, to which it copies the first `used`: then
+    /// they are not the same any more.
     ///
     /// # Errors
-    /// What the system says, or `OutOfMemory` if so many are not reserved. What was stored stays.
-    pub(crate) fn make_room(&self, entries: u64) -> io::Result<()> {
-        if self.group > 1 {
-            self.distances.make_ready(entries)?;
+    /// What the system says if it has no memory for so many. Then nothing has changed.
+    pub(crate) fn make_room(&mut self, used: u64, entries: u64) -> io::Result<()> {
+        let (distances, bases) = self.counts(entries);
+        if self.memory.reserves(distances, bases) {
+            return self.memory.make_ready(distances, bases);
         }
-        self.bases.make_ready(entries.div_ceil(self.group))
-    }
-
-    /// A copy of the first `used` entries in a larger window with room for `entries`.
-    ///
-    /// # Errors
-    /// What the system says, if not even so many can be reserved.
-    pub(crate) fn grown(&self, used: u64, entries: u64) -> io::Result<Self> {
         let window = WINDOWS.into_iter().find(|&window| window > entries).unwrap_or(entries);
         let mut more = window - entries;
-        let mut new = loop {
-            match self.reserve(entries.saturating_add(more)) {
-                Ok(new) => break new,
+        let memory = loop {
+            let (distances, bases) = self.counts(entries.saturating_add(more));
+            match Memory::reserve(distances, bases) {
+                Ok(memory) => break memory,
                 Err(error) if more == 0 => return Err(error),
                 Err(_) => more /= 2,
             }
         };
-        new.make_room(entries)?;
-        for at in 0..used {
-            if let Some(distance) = self.distances.load(at, Ordering::Relaxed) {
-                new.distances.store(at, distance, Ordering::Release);
-            }
+        memory.make_ready(distances, bases)?;
+        let (distances, bases) = self.counts(used);
+        for at in 0..distances {
+            let distance = self.memory.load(at, Ordering::Relaxed).map_or(FAR, |(distance, ..)| distance);
+            memory.store(at, distance, Ordering::Release);
         }
-        for at in 0..used.div_ceil(self.group) {
-            if let Some(base) = self.bases.load(at, Ordering::Relaxed) {
-                new.bases.store(at, base, Ordering::Release);
-            }
+        for at in 0..bases {
+            memory.store_base(at, self.memory.load_base(at, Ordering::Relaxed).unwrap_or(0), Ordering::Release);
         }
-        new.group = self.group;
-        Ok(new)
-    }
-
-    /// Room for `entries` to be made in.
-    fn reserve(&self, entries: u64) -> io::Result<Self> {
-        let distances = if self.group > 1 { Memory::reserve(entries)? } else { Memory::none() };
-        let bases = Memory::reserve(entries.div_ceil(self.group))?;
-        Ok(Self { distances, bases, group: self.group, kept: Kept::new() })
+        self.memory = memory;
+        Ok(())
     }
 
     /// Copies the entries from `from` to `to` into this view, which is an older one, before they are overwritten.
@@ -204,14 +182,13 @@ impl Entries {
 
     /// Gives back the memory of the entries from `entries` on, which stay usable.
     pub(crate) fn give_back(&self, entries: u64) {
-        self.distances.give_back(entries);
-        self.bases.give_back(entries.div_ceil(self.group));
+        let (distances, bases) = self.counts(entries);
+        self.memory.give_back(distances, bases);
     }
 
     /// Memory of so many entries in bytes: the pages that they are in.
     pub(crate) fn bytes(&self, entries: u64) -> u64 {
-        let distances = if self.group > 1 { entries.min(self.distances.ready()) } else { 0 };
-        let bases = entries.div_ceil(self.group).min(self.bases.ready());
+        let (distances, bases) = self.counts(entries.min(self.room()));
         let pages = |bytes: u64| bytes.next_multiple_of(4096);
         pages(distances * size_of::<u32>() as u64) + pages(bases * size_of::<u64>() as u64)
     }

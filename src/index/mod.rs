@@ -2,6 +2,8 @@
 //! has the index as a handle of its own on entries that all of them share, and keeps those that a later cut overwrites.
 
 pub(crate) mod entries;
+#[cfg_attr(loom, path = "../../tests/loom/memory.rs")]
+pub(crate) mod memory;
 
 use std::io;
 
@@ -160,11 +162,7 @@ impl IndexWriter {
         let every = self.index.every();
         let used = if self.room == 0 { 0 } else { self.len / every + 1 };
         let entries = (self.len.saturating_add(more) / every).saturating_add(1);
-        if entries <= self.index.entries.reserved() {
-            self.index.entries.make_room(entries)?;
-        } else {
-            self.index.entries = self.index.entries.grown(used, entries)?;
-        }
+        self.index.entries.make_room(used, entries)?;
         if used == 0 {
             self.base = self.index.entries.set_base(0, self.index.start);
         }

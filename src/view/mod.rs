@@ -147,7 +147,13 @@ impl View {
         }
         match self.index.extent(n.wrapping_sub(self.index.origin())) {
             Some((start, end)) => Some(Extent { start, end }),
-            None => self.search(n, place),
+            None => {
+                // A copy, since the caller's own could not stay in registers if its address were given away.
+                let mut copy = *place;
+                let found = self.search(n, &mut copy);
+                *place = copy;
+                found
+            }
         }
     }
 
