@@ -28,6 +28,7 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -54,7 +55,10 @@ pub(crate) struct Stated {
 /// A read-only window onto the file, larger than the file.
 #[derive(Debug)]
 pub(crate) struct Map {
-    raw: MmapRaw,
+    /// Where the mapping begins: a load less than to ask `raw`.
+    at: NonNull<u8>,
+    /// There is none in a map of nothing.
+    raw: Option<MmapRaw>,
     /// Bytes that are committed, and may be lent.
     limit: AtomicU64,
     /// Below this offset the pages are the file's; from there on they are a preserved copy.
@@ -62,6 +66,11 @@ pub(crate) struct Map {
     /// Keeps the lock for as long as anything can be borrowed.
     file: Arc<JournalFile>,
 }
+
+// SAFETY: `at` leads to what `raw` owns, which is `Send` and `Sync`, for as long as that is there (1).
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
 
 impl Map {
     /// Maps the file from its beginning, with room for at least `need` bytes, and ahead of it if possible.
@@ -72,12 +81,24 @@ impl Map {
         let window = need.checked_next_power_of_two().unwrap_or(need).max(FIRST_WINDOW);
         let raw = map_raw(file, window).or_else(|_| map_raw(file, round_up(need.max(1), page_len())));
         let raw = raw.map_err(|e| file.error("map", e))?;
-        Ok(Self { raw, limit: AtomicU64::new(0), backed: AtomicU64::new(u64::MAX), file: Arc::clone(file) })
+        let at = NonNull::new(raw.as_mut_ptr());
+        let at = at.ok_or_else(|| file.error("map", io::ErrorKind::OutOfMemory.into()))?;
+        Ok(Self { raw: Some(raw), ..Self::nothing(at, file) })
+    }
+
+    /// A map of the same file that shows nothing of it. It cannot fail.
+    pub(crate) fn blank(&self) -> Self {
+        Self::nothing(NonNull::dangling(), &self.file)
+    }
+
+    fn nothing(at: NonNull<u8>, file: &Arc<JournalFile>) -> Self {
+        let (limit, backed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Self { at, raw: None, limit, backed, file: Arc::clone(file) }
     }
 
     /// How many bytes of the file this window can show.
     pub(crate) fn len(&self) -> u64 {
-        self.raw.len() as u64
+        self.raw.as_ref().map_or(0, |raw| raw.len() as u64)
     }
 
     pub(crate) fn file(&self) -> &JournalFile {
@@ -98,15 +119,17 @@ impl Map {
     /// The payload of the record whose header begins at `start` and which ends at `end`, if it is committed.
     #[inline]
     pub(crate) fn payload(&self, start: u64, end: u64) -> Option<&[u8]> {
-        let from = start.checked_add(HEADER_LEN)?;
-        let len = end.checked_sub(from)?;
+        let len = end.checked_sub(start)?.checked_sub(HEADER_LEN)?;
         if end > self.limit.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `from <= end <= limit <= len` of the mapping (2), which outlives the borrow of `self` (1). The
-        // range is a payload's, so its bytes never change (3, 6) and its pages never go (4, 5). It is at most
+        // SAFETY: `start + HEADER_LEN <= end <= limit <= len` of the mapping (2), which outlives the borrow of `self`
+        // (1). The range is a payload's, so its bytes never change (3, 6) and its pages never go (4, 5). It is at most
         // isize::MAX long since the mapping is.
-        Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(from as usize), len as usize) })
+        Some(unsafe {
+            let from = self.at.add((start + HEADER_LEN) as usize);
+            NonNull::slice_from_raw_parts(from, len as usize).as_ref()
+        })
     }
 
     /// What the header at `offset` says, if it is committed.
@@ -118,7 +141,7 @@ impl Map {
         // SAFETY: the twelve bytes lie below `limit`, within the mapping (2), which lives as long as `self` (1)
         // and is backed there (4). They are copied out, not borrowed, and the seal behind them, which may change in
         // place, is not among them (3). An array of bytes has no alignment.
-        let bytes: [u8; 12] = unsafe { self.raw.as_ptr().add(offset as usize).cast::<[u8; 12]>().read() };
+        let bytes: [u8; 12] = unsafe { self.at.add(offset as usize).cast::<[u8; 12]>().read() };
         let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
         Some(Stated {
             len: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
@@ -202,7 +225,7 @@ impl Map {
         // SAFETY: the caller vouches for the range, so MAP_FIXED replaces pages of this mapping only (5), at the
         // same address and with the same bytes; the mapping's owner still unmaps the range as a whole (1).
         unsafe {
-            let at = self.raw.as_mut_ptr().add(from as usize).cast::<c_void>();
+            let at = self.at.as_ptr().add(from as usize).cast::<c_void>();
             rustix::mm::mmap(at, (to - from) as usize, ProtFlags::READ, flags, source, offset)?;
         }
         Ok(())
@@ -304,6 +327,9 @@ mod tests {
         assert_eq!(map.stated(u64::MAX), None);
         map.raise(u64::MAX);
         assert_eq!(map.limit(), map.len());
+        let blank = map.blank();
+        blank.raise(40);
+        assert_eq!((blank.payload(0, 40), blank.stated(0), blank.beyond(0)), (None, None, 0));
     }
 
     #[test]

@@ -15,10 +15,11 @@ use crate::sync::{AtomicU64, OnceLock, Ordering};
 
 /// How many entries are reserved: at first a few, then more than nearly every journal will have, so that an append
 /// hardly ever waits for a copy, and never for one of more than the first. Address space only, no memory.
-pub(crate) const WINDOWS: [u64; 3] = if cfg!(loom) { [2, 8, 8] } else { [1 << 18, 1 << 32, 1 << 40] };
+pub(crate) const WINDOWS: [u64; 3] = if cfg!(loom) { [3, 8, 8] } else { [1 << 18, 1 << 32, 1 << 40] };
 
-/// A distance that does not fit.
-const FAR: u32 = u32::MAX;
+/// In place of a distance that does not fit. No other is 0, since no record is shorter than its header; the first of a
+/// group, which is 0 from its own base, is told by that of the group before.
+const FAR: u32 = 0;
 
 /// An offset that is not known, because it is far from its base.
 const UNKNOWN: u64 = u64::MAX;
@@ -55,11 +56,11 @@ impl Entries {
     #[inline]
     pub(crate) fn pair(&self, at: u64) -> Option<(u64, u64)> {
         let (start, end, base) = self.memory.load(at, Ordering::Acquire)?;
-        if end == FAR || at >= self.kept.from.load(Ordering::Relaxed) {
-            return None;
-        }
         // The first of a group is its base, and its distance one from the base before.
         let start = if at.is_multiple_of(GROUP) { 0 } else { start };
+        if end <= start || at >= self.kept.from.load(Ordering::Relaxed) {
+            return None;
+        }
         // The sums are offsets that were stored, if the entries were, so they do not wrap.
         Some((base.wrapping_add(u64::from(start)), base.wrapping_add(u64::from(end))))
     }

@@ -29,7 +29,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 
 /// Distances that share a base: measured, no fewer bases were quicker to read.
-pub(crate) const GROUP: u64 = 128;
+pub(crate) const GROUP: u64 = 512;
 
 /// Memory becomes usable in steps of so many bytes, a multiple of every page size there is.
 const STEP: usize = 64 << 10;

@@ -94,10 +94,11 @@ fn entries_far_from_their_base_are_found_from_the_last_that_is_near() {
         let expected = (near < 3).then_some(((n - 1) << 30, n << 30));
         assert_eq!(extent(index, n), expected, "{n}");
     }
-    let edge = filled(IndexMode::Full, [u64::from(u32::MAX) - 1, u64::from(u32::MAX), 1 << 32]);
-    assert_eq!(extent(edge.index(), 1), Some((0, u64::from(u32::MAX) - 1)));
+    let edge = filled(IndexMode::Full, [u64::from(u32::MAX), 1 << 32, (1 << 32) + 16]);
+    assert_eq!(extent(edge.index(), 1), Some((0, u64::from(u32::MAX))));
     assert_eq!(extent(edge.index(), 2), None);
-    assert_eq!(edge.index().nearest(3), (2, u64::from(u32::MAX) - 1));
+    assert_eq!(extent(edge.index(), 3), None);
+    assert_eq!(edge.index().nearest(3), (2, u64::from(u32::MAX)));
 }
 
 #[test]
@@ -211,12 +212,13 @@ fn each_of_many_cuts_keeps_what_it_removes() {
 
 #[test]
 fn far_entries_that_are_kept_are_found_from_the_last_that_is_near() {
-    let mut writer = filled(IndexMode::Full, (1..=300).map(|n| n << 30));
+    let (keep, last) = (GROUP + 20, 2 * GROUP + 40);
+    let mut writer = filled(IndexMode::Full, (1..=last).map(|n| n << 30));
     let old = writer.index().share();
-    writer = writer.cut(150, 150 << 30);
-    old.preserve(writer.index(), 150, 300).unwrap();
-    extend(&mut writer, (151..=300).map(|n| (150 << 30) + n));
-    for n in 1..=300 {
+    writer = writer.cut(keep, keep << 30);
+    old.preserve(writer.index(), keep, last).unwrap();
+    extend(&mut writer, (keep + 1..=last).map(|n| (keep << 30) + n * 20));
+    for n in 1..=last {
         let near = ((n - 1) % GROUP).min(3);
         let known = n - (n - 1) % GROUP + near;
         assert_eq!(old.nearest(n), (known, (known - 1) << 30));

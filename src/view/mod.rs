@@ -50,7 +50,9 @@ fn before(index: &Index) -> u64 {
 /// One state of the journal as readers see it.
 #[derive(Debug)]
 pub(crate) struct View {
-    map: Arc<Map>,
+    map: Map,
+    /// The view whose map this one shows, if none of its own could be had.
+    former: Option<Arc<View>>,
     index: Index,
     /// The index of the first record, at or after the one that the index begins with.
     first: u64,
@@ -67,25 +69,30 @@ const RETIRED: u64 = 1 << 63;
 
 impl View {
     /// A view of the records up to `last`, which ends at `end`.
-    pub(crate) fn new(map: Arc<Map>, index: Index, generation: Arc<Generation>, last: u64, end: u64) -> Self {
+    pub(crate) fn new(map: Map, index: Index, generation: Arc<Generation>, last: u64, end: u64) -> Self {
         map.raise(end);
-        Self { committed: count(&index, last), map, first: index.origin(), index, generation, failure: None }
+        let (committed, first) = (count(&index, last), index.origin());
+        Self { map, former: None, index, first, generation, failure: None, committed }
     }
 
-    /// A view of a poisoned journal: the records up to `last`. The map's limit stays as it is.
+    /// A view of a poisoned journal: the records up to `last`, which its map shows, or that of a former view.
     pub(crate) fn poisoned(
-        map: Arc<Map>,
+        map: Result<Map, Arc<View>>,
         index: Index,
         generation: Arc<Generation>,
         last: u64,
         failure: Arc<Error>,
     ) -> Self {
-        let first = index.origin();
-        Self { committed: count(&index, last), map, first, index, generation, failure: Some(failure) }
+        let (map, former) = match map {
+            Ok(map) => (map, None),
+            Err(former) => (former.map().blank(), Some(former)),
+        };
+        let (committed, first) = (count(&index, last), index.origin());
+        Self { map, former, index, first, generation, failure: Some(failure), committed }
     }
 
-    pub(crate) fn map(&self) -> &Arc<Map> {
-        &self.map
+    pub(crate) fn map(&self) -> &Map {
+        self.former.as_ref().map_or(&self.map, |former| former.map())
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -176,7 +183,7 @@ impl View {
             (at, start) = (place.index, place.offset);
         }
         loop {
-            let end = record_end(start, self.map.stated(start)?.len)?;
+            let end = record_end(start, self.map().stated(start)?.len)?;
             let next = at.checked_add(1)?;
             if at == n {
                 *last = Some(Place { generation: self.cuts(), index: next, offset: end });
@@ -193,18 +200,23 @@ impl View {
     /// What kept it from that. Then this view shows what it did.
     pub(crate) fn preserve(&self, index: &Index, last: u64, end: u64) -> io::Result<()> {
         self.index.preserve(index, last, self.committed())?;
-        self.map.preserve(end)
+        self.map().preserve(end)
     }
 
     /// The payload at `extent`.
     #[inline]
     pub(crate) fn payload(&self, extent: Extent) -> Option<&[u8]> {
-        self.map.payload(extent.start, extent.end)
+        self.map.payload(extent.start, extent.end).or_else(|| self.formers_payload(extent))
+    }
+
+    #[cold]
+    fn formers_payload(&self, extent: Extent) -> Option<&[u8]> {
+        self.former.as_ref()?.payload(extent)
     }
 
     /// Whether `payload` has the CRC that the header at `extent` states.
     pub(crate) fn verify(&self, extent: Extent, payload: &[u8]) -> bool {
-        self.map.stated(extent.start).is_some_and(|stated| stated.crc == crc32fast::hash(payload))
+        self.map().stated(extent.start).is_some_and(|stated| stated.crc == crc32fast::hash(payload))
     }
 }
 

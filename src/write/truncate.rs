@@ -9,7 +9,6 @@ use crate::format::{HEADER_LEN, Header, flag};
 use crate::group_commit::{Slot, Watermark};
 use crate::index::IndexWriter;
 use crate::options::Format;
-use crate::sync::Arc;
 use crate::view::{Extent, View};
 use crate::write::lock::Locked;
 use crate::write::writer::Writer;
@@ -222,7 +221,7 @@ impl Writer {
     /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
     fn publish_cut(&mut self, map: Map, end: Watermark) {
         let (index, generation) = (self.index.index().share(), self.generations.cut(end.index));
-        self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
+        self.replace_view(View::new(map, index, generation, end.index, end.bytes));
     }
 
     /// Before anything is changed: whether what older views hold beyond `cut` can be preserved.

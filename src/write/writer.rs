@@ -113,7 +113,7 @@ impl Writer {
         let committed = Watermark { index: index.last(), bytes: index.end() };
         // The first view's index has room, or the first append would need another view.
         index.reserve(1).map_err(|e| file.error("make room in the index of", e))?;
-        let map = Arc::new(Map::new(&file, committed.bytes)?);
+        let map = Map::new(&file, committed.bytes)?;
         let generations = Generations::new();
         let generation = Arc::clone(generations.current());
         let view =
@@ -396,7 +396,7 @@ impl Writer {
             Some(map) => {
                 let index = self.index.index().share();
                 let generation = Arc::clone(self.generations.current());
-                self.replace_view(View::new(Arc::new(map), index, generation, last, end));
+                self.replace_view(View::new(map, index, generation, last, end));
             }
         }
         self.committed = Watermark { index: last, bytes: end };
