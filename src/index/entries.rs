@@ -142,7 +142,8 @@ impl Entries {
             match Memory::reserve(distances, bases) {
                 Ok(memory) => break memory,
                 Err(error) if more == 0 => return Err(error),
-                Err(_) => more /= 2,
+                // Where there is a limit, others want address space as well.
+                Err(_) => more = more.min(2 * entries) / 2,
             }
         };
         memory.make_ready(distances, bases)?;
