@@ -80,8 +80,10 @@
 //! * **A full disk.** Truncating back writes its intent behind the old end first. Where there is no room for that, it
 //!   goes on without, and a power cut in that moment can look like damage. Likewise the mark that a clean end leaves is
 //!   left out where it does not fit.
+//! * **Address space.** A journal of more than 131,072 records reserves 16 GiB of it for its index, without memory, or as
+//!   much as a limit allows. Where none is left, an append fails and leaves nothing.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
-//!   temporary file.
+//!   temporary file, and the memory of an index that a truncation made shorter is given back on Linux only.
 //!
 //! # The reference format
 //!

@@ -6,9 +6,9 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `watch.rs` and
-//! `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
-//! that of the mapped file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for
+//! `publish.rs`, `index/mod.rs`, `entries.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `watch.rs`
+//! and `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`,
+//! `loom/map.rs` that of the mapped file, `loom/memory.rs` that of the index's memory. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for
 //! those who wait.
 //!
 //! What each model is worth: weakened like this, the code makes it fail.
@@ -16,9 +16,13 @@
 //! | weakened | fails |
 //! | --- | --- |
 //! | `view.rs`: the count stored or loaded relaxed; stored before the map's limit | all `who_sees_…` and most others |
-//! | `index.rs`: a record's entry stored after its count | `who_sees_a_record_sees_all_up_to_it_with_a_full_index` |
-//! | `chunks.rs`: a wide entry's offset not stored with it | `who_sees_a_record_sees_its_wide_entry` |
-//! | `chunks.rs`: a cut shares the chunk that it goes through | `an_old_index_stays_as_it_was` |
+//! | `entries.rs`: entries stored relaxed; loaded relaxed where a look is enough | all `an_old_index_…` and `who_is_told_at_once_is_told_of_its_own_…` |
+//! | `entries.rs`: entries loaded relaxed where one is searched for; there what is kept looked at before | `an_old_index_stays_as_it_was` |
+//! | `entries.rs`: what is kept not looked at, or before the entries, where a look is enough | as above, all three |
+//! | `entries.rs`: a cut preserves nothing | as above, all three |
+//! | `entries.rs`: told from where on entries are kept before they are, or relaxed | all `an_old_index_…` |
+//! | `entries.rs`: only the first of the pieces that are kept is looked at | `an_old_index_…_over_two_cuts` |
+//! | the writer: an older view preserves its entries after the next push | as above, all three |
 //! | `view.rs`: the count loaded relaxed where a reader is told at once | `who_is_told_at_once_sees_the_record` |
 //! | `view.rs`: that it was replaced stored relaxed, over the count | `an_old_view_stays_as_it_was` and `a_count_goes_back_only_…` |
 //! | `publish.rs`: what is replaced is not told; a subscriber does not look again | `a_removed_record_is_not_read_again` |

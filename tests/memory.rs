@@ -75,7 +75,7 @@ fn an_idle_journal_takes_less_than_a_mebibyte_beyond_its_mapped_file() {
 /// Leaves this process `bytes` more than it has of `resource`; returns the limit as it was.
 fn leave(resource: Resource, has: &str, bytes: u64) -> Rlimit {
     let before = getrlimit(resource);
-    setrlimit(resource, Rlimit { current: Some(figure(has) + bytes), ..before.clone() }).unwrap();
+    setrlimit(resource, Rlimit { current: Some(figure(has) + bytes), ..before }).unwrap();
     before
 }
 

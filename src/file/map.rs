@@ -1,12 +1,12 @@
-//! The unsafe room: owns the mapping of the file, and with it the file and its lock; lends checked slices; keeps
-//! lent pages when the file is cut. No other file of this crate contains `unsafe`.
+//! The unsafe room of the file: owns its mapping, and with it the file and its lock; lends checked slices; keeps lent
+//! pages when the file is cut. No other file of this crate but `index/memory.rs` contains `unsafe`.
 //!
 //! # Invariants
 //!
 //! Each `unsafe` block below names those it rests on.
 //!
-//! 1. **The mapping lives as long as its [`Map`].** It is unmapped by the drop of `raw` and by nothing else, and
-//!    every slice borrows from the `Map`.
+//! 1. **The mapping lives as long as its [`Map`].** It begins at `at`, is unmapped by the drop of `raw` and by nothing
+//!    else, and every slice borrows from the `Map`.
 //! 2. **Nothing at or beyond `limit` is lent**, and `limit` is at most the mapping's length. `limit` only grows, by
 //!    the one writer, after the bytes below it were accepted by the file.
 //! 3. **Bytes below `limit` that are lent never change.** The writer appends at or beyond `limit`, and writes zeros

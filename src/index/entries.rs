@@ -15,7 +15,7 @@ use crate::sync::{AtomicU64, OnceLock, Ordering};
 
 /// How many entries are reserved: at first a few, then more than nearly every journal will have, so that an append
 /// hardly ever waits for a copy, and never for one of more than the first. Address space only, no memory.
-pub(crate) const WINDOWS: [u64; 3] = if cfg!(loom) { [3, 8, 8] } else { [1 << 18, 1 << 32, 1 << 40] };
+pub(crate) const WINDOWS: [u64; 3] = if cfg!(loom) { [3, 8, 8] } else { [1 << 17, 1 << 32, 1 << 40] };
 
 /// In place of a distance that does not fit. No other is 0, since no record is shorter than its header; the first of a
 /// group, which is 0 from its own base, is told by that of the group before.
@@ -153,7 +153,11 @@ impl Entries {
             memory.store(at, distance, Ordering::Release);
         }
         for at in 0..bases {
-            memory.store_base(at, self.memory.load_base(at, Ordering::Relaxed).unwrap_or(0), Ordering::Release);
+            memory.store_base(
+                at,
+                self.memory.load_base(at, Ordering::Relaxed).unwrap_or(0),
+                Ordering::Release,
+            );
         }
         self.memory = memory;
         Ok(())

@@ -119,9 +119,8 @@ impl Memory {
 
     /// Whether so many of each can be made usable.
     pub(crate) fn reserves(&self, distances: u64, bases: u64) -> bool {
-        lens(distances, bases).is_ok_and(|[bases, distances]| {
-            bases <= self.owner.len[0] && distances <= self.owner.len[1]
-        })
+        lens(distances, bases)
+            .is_ok_and(|[bases, distances]| bases <= self.owner.len[0] && distances <= self.owner.len[1])
     }
 
     /// Makes at least so many of each usable, and some more. Only the writer calls this.
@@ -278,7 +277,11 @@ mod tests {
             assert_eq!(memory.load(u64::MAX, RELAXED), None);
         }
         assert_eq!(memory.load(0, RELAXED), Some((0, 0, 0)), "it was not usable then");
-        assert_eq!(memory.load(16_382, RELAXED), Some((7, 0, 0)), "what was stored stays when more is usable");
+        assert_eq!(
+            memory.load(16_382, RELAXED),
+            Some((7, 0, 0)),
+            "what was stored stays when more is usable"
+        );
         assert!(memory.make_ready(200_000, 0).is_err());
         assert!(memory.make_ready(0, 10_000).is_err());
         memory.store_base(memory.ready_bases() - 1, 3, RELAXED);

@@ -32,7 +32,8 @@ pub struct Stats {
     pub held_bytes: u64,
     /// Zeros that the file holds behind the committed records, in bytes, for the next ones to take their place.
     pub preallocated_bytes: u64,
-    /// Memory of the index in bytes.
+    /// Memory of the index in bytes. Address space that is only reserved is not counted, nor what a truncation left to
+    /// older views.
     pub index_bytes: u64,
     /// Failures of the background thread of `SyncPolicy::Interval`. It tries again at its next turn.
     pub background_failures: u64,

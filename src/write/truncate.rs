@@ -98,7 +98,12 @@ impl Log {
     }
 
     /// Publishes the full length again, as another generation.
-    fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, (map, index, end): (Map, IndexWriter, Watermark)) {
+    fn undo(
+        &self,
+        slot: &Slot<'_>,
+        mut writer: Locked<'_>,
+        (map, index, end): (Map, IndexWriter, Watermark),
+    ) {
         // The intent may have overwritten the mark of a clean end.
         writer.marked = false;
         writer.index = index;

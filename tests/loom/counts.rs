@@ -149,6 +149,7 @@ fn an_old_index_stays_as_it_was() {
             let last = view.committed();
             let kept = if view.cuts() == 0 { 3 } else { 1 };
             for n in (1..=last).rev() {
+                assert_eq!(view.index().nearest(n), (n, place(n, kept, 30).0), "record {n}");
                 let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
                 assert_eq!((extent.start, extent.end), place(n, kept, 30), "record {n}");
             }
