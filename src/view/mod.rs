@@ -230,3 +230,74 @@ impl Published for View {
         self.committed.load(Ordering::Acquire) & RETIRED != 0
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::file::JournalFile;
+    use crate::file::seam::Seamed;
+    use crate::format::Header;
+    use crate::index::IndexWriter;
+    use crate::options::IndexMode;
+
+    /// Payload bytes of a record, so that only the first in a group is near its base. The file is a hole but for headers.
+    const LEN: u64 = 3 << 30;
+
+    #[test]
+    fn records_far_from_each_other_are_hopped_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::default()).unwrap();
+        let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
+        for _ in 0..5 {
+            file.write_at(&Header::reference(LEN, 0).encode(), index.end()).unwrap();
+            index.reserve(1).unwrap();
+            let end = index.end() + HEADER_LEN + LEN;
+            index.push(end);
+        }
+        let (end, file) = (index.end(), Arc::new(file));
+        let map = || Map::new(&file, end).unwrap();
+        let view = View::new(map(), index.index().share(), Generation::new(0), 5, end);
+        // An older view after a cut, which keeps what it had.
+        let older = View::new(map(), index.index().share(), Generation::new(0), 5, end);
+        assert_found(&view, Some(1));
+        let mut cut = index.cut(3, 3 * (HEADER_LEN + LEN));
+        older.preserve(cut.index(), 3, end).unwrap();
+        let end = cut.end() + HEADER_LEN;
+        cut.push(end);
+        // What it keeps begins with the group.
+        assert_found(&older, None);
+    }
+
+    /// Each of five records; only `near` is told at once.
+    fn assert_found(view: &View, near: Option<u64>) {
+        for n in [5, 1, 4, 2, 3] {
+            let start = (n - 1) * (HEADER_LEN + LEN);
+            let extent = Extent { start, end: start + HEADER_LEN + LEN };
+            assert_eq!(view.at_once(n), (near == Some(n)).then_some(extent), "{n}");
+            assert_eq!(view.locate(n, 5, &mut None), Some(extent), "{n}");
+            assert_eq!(view.payload(extent).unwrap().len() as u64, LEN);
+        }
+    }
+
+    /// As if records had been removed in front.
+    #[test]
+    fn a_view_with_a_higher_first_index_shares_the_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, _) = JournalFile::open(&dir.path().join("j"), true, Seamed::default()).unwrap();
+        let file = Arc::new(file);
+        let mut index = IndexWriter::new(IndexMode::Full, 11, 100);
+        index.reserve(9).unwrap();
+        (1..=9).for_each(|n| index.push(100 + n * 20));
+        let map = || Map::new(&file, 280).unwrap();
+        let mut view = View::new(map(), index.index().share(), Generation::new(0), 19, 280);
+        view.first = 15;
+        assert_eq!((view.first(), view.committed()), (15, 19));
+        for n in [0, 10, 11, 14, 20, u64::MAX] {
+            assert_eq!((view.at_once(n), view.locate(n, 19, &mut None)), (None, None), "{n}");
+        }
+        for n in 15..=19 {
+            let extent = Some(Extent { start: 100 + (n - 11) * 20, end: 100 + (n - 10) * 20 });
+            assert_eq!((view.at_once(n), view.locate(n, 19, &mut None)), (extent, extent), "{n}");
+        }
+    }
+}
