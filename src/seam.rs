@@ -119,3 +119,34 @@ pub mod format {
         Header { len, crc, seal }
     }
 }
+
+/// The index, for the bench of its growth.
+pub mod index {
+    use std::io;
+
+    use crate::index::IndexWriter;
+    use crate::options::IndexMode;
+
+    /// The writer's side of a full index.
+    #[derive(Debug)]
+    pub struct Entries(IndexWriter);
+
+    impl Entries {
+        #[expect(clippy::new_without_default, reason = "nobody wants one by default")]
+        pub fn new() -> Self {
+            Self(IndexWriter::new(IndexMode::Full, 1, 0))
+        }
+
+        /// What an append does: adds a record that ends at `end`.
+        #[inline]
+        pub fn push(&mut self, end: u64) -> io::Result<()> {
+            self.0.reserve(1)?;
+            self.0.push(end);
+            Ok(())
+        }
+
+        pub fn bytes(&self) -> u64 {
+            self.0.bytes()
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What things cost beside the least code that does the same: every ratio out of one run, its two sides interleaved.
 //!
 //! ```sh
-//! cargo bench --bench table                  # for people; three minutes
+//! cargo bench --bench table                  # for people; five minutes
 //! cargo bench --bench table -- --markdown    # the same as Markdown
 //! cargo bench --bench table -- --results     # and into benches/RESULTS.md, between its two marks
 //! cargo bench --bench table -- --rounds 31   # more rounds than 15; at least 9

@@ -81,19 +81,19 @@ impl Reader {
     /// the durable point of a poisoned journal ([`status`](Self::status) tells which). The checksum is not looked at.
     #[inline]
     pub fn get(&mut self, n: u64) -> Option<&[u8]> {
-        let extent = match self.subscriber.seen().and_then(|view| view.at_once(n)) {
-            Some(extent) => extent,
-            None => self.locate(n)?,
-        };
-        self.subscriber.seen()?.payload(extent)
+        match self.subscriber.seen().and_then(|view| view.at_once(n)) {
+            Some(extent) => self.subscriber.seen()?.payload(extent),
+            None => self.get_from_current(n),
+        }
     }
 
-    /// Where record `n` lies in the current view, which is from now on the one that was seen last.
+    /// Record `n` in the current view, which is from now on the one that was seen last.
     #[cold]
     #[inline(never)]
-    fn locate(&mut self, n: u64) -> Option<Extent> {
+    fn get_from_current(&mut self, n: u64) -> Option<&[u8]> {
         let view = self.subscriber.get();
-        view.locate(n, view.committed(), &mut self.place)
+        let extent = view.locate(n, view.committed(), &mut self.place)?;
+        view.payload(extent)
     }
 
     /// The index of the first record; one more than the last if there is none.
