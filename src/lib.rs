@@ -96,8 +96,10 @@
 //!   rewrites four bytes, for which a file system that copies on write needs room. The limit on the size of files
 //!   (`RLIMIT_FSIZE`) is checked before each write, so that exceeding it is an error and not the signal that ends a process;
 //!   a limit that is lowered at the moment of a write can still cause the signal.
+//! * **Address space.** A journal of more than 131,072 records reserves 16 GiB of it for its index, without memory, or as
+//!   much as a limit allows. Where none is left, an append fails and leaves nothing.
 //! * 64-bit Unix only. On Linux the pages that a truncation keeps for readers are in a memfd, elsewhere in an unlinked
-//!   temporary file.
+//!   temporary file, and the memory of an index that a truncation made shorter is given back on Linux only.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("wally maps whole journals and needs a 64-bit target");

@@ -124,3 +124,35 @@ pub mod format {
         Header { len, crc, seal }
     }
 }
+
+/// The index, for the bench of its growth.
+#[cfg(feature = "__seam")]
+pub mod index {
+    use std::io;
+
+    use crate::index::IndexWriter;
+    use crate::options::IndexMode;
+
+    /// The writer's side of a full index.
+    #[derive(Debug)]
+    pub struct Entries(IndexWriter);
+
+    impl Entries {
+        /// An index without records.
+        pub fn empty() -> Self {
+            Self(IndexWriter::new(IndexMode::Full, 1, 0))
+        }
+
+        /// What an append does: adds a record that ends at `end`.
+        #[inline]
+        pub fn push(&mut self, end: u64) -> io::Result<()> {
+            self.0.reserve(1)?;
+            self.0.push(end);
+            Ok(())
+        }
+
+        pub fn bytes(&self) -> u64 {
+            self.0.bytes()
+        }
+    }
+}

@@ -6,63 +6,68 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom
 //! ```
 //!
-//! `publish.rs`, `index.rs`, `chunks.rs`, `view.rs`, `snapshot.rs`, `commit.rs`, `turns.rs`, `generation.rs`, `event.rs`,
-//! `holds.rs`, `background.rs`, `watch.rs` and `wait.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`, `loom/map.rs`
-//! that of the mapped file. `loom/journal.rs` does what the writer does with them, `loom/log.rs` what the log does for
+//! `view/`, `index/mod.rs`, `index/entries.rs`, `group_commit/`, `notify/`, `read/snapshot.rs`, `read/waiter.rs` and
+//! `write/holds.rs` are compiled in here from `src/` as they are. `loom/sync.rs` takes the place of `src/sync.rs`,
+//! `loom/map.rs` that of the mapped file, `loom/memory.rs` that of the index's memory. `loom/journal.rs` does what the
+//! writer does with them, `loom/log.rs` what the log does for
 //! those who wait.
 //!
 //! What each model is worth: weakened like this, the code makes it fail.
 //!
 //! | weakened | fails |
 //! | --- | --- |
-//! | `view.rs`: the count stored or loaded relaxed; stored before the map's limit | all `who_sees_…` and most others |
-//! | `index.rs`: a record's entry stored after its count | `who_sees_a_record_sees_all_up_to_it_with_a_full_index` |
-//! | `chunks.rs`: a wide entry's offset not stored with it | `who_sees_a_record_sees_its_wide_entry` |
-//! | `chunks.rs`: a cut shares the chunk that it goes through | `an_old_index_stays_as_it_was` |
-//! | `view.rs`: the count loaded relaxed where a reader is told at once | `who_is_told_at_once_sees_the_record` |
-//! | `view.rs`: that it was replaced stored relaxed, over the count | `an_old_view_stays_as_it_was` and `a_count_goes_back_only_…` |
-//! | `publish.rs`: what is replaced is not told; a subscriber does not look again | `a_removed_record_is_not_read_again` |
-//! | `publish.rs`: what is replaced does not join the retired | all `…_is_a_pin…` |
-//! | `publish.rs`: the writer's own handle counts as a pin | all `…_is_a_pin…` |
-//! | `publish.rs`: `strong_count` for `get_mut`, the count not dropped at once (its drop would synchronise as well) | all `…_is_a_pin…` |
+//! | `view/mod.rs`: the count stored or loaded relaxed; stored before the map's limit | all `who_sees_…` and most others |
+//! | `index/entries.rs`: entries stored relaxed; loaded relaxed where a look is enough | all `an_old_index_…` and `who_is_told_at_once_is_told_of_its_own_…` |
+//! | `index/entries.rs`: entries loaded relaxed where one is searched for; there what is kept looked at before | `an_old_index_stays_as_it_was` |
+//! | `index/entries.rs`: what is kept not looked at, or before the entries, where a look is enough | as above, all three |
+//! | `index/entries.rs`: a cut preserves nothing | as above, all three |
+//! | `index/entries.rs`: told from where on entries are kept before they are, or relaxed | all `an_old_index_…` |
+//! | `index/entries.rs`: only the first of the pieces that are kept is looked at | `an_old_index_…_over_two_cuts` |
+//! | the writer: an older view preserves its entries after the next push | as above, all three |
+//! | `view/mod.rs`: the count loaded relaxed where a reader is told at once | `who_is_told_at_once_sees_the_record` |
+//! | `view/mod.rs`: that it was replaced stored relaxed, over the count | `an_old_view_stays_as_it_was` and `a_count_goes_back_only_…` |
+//! | `view/publish.rs`: what is replaced is not told; a subscriber does not look again | `a_removed_record_is_not_read_again` |
+//! | `view/publish.rs`: what is replaced does not join the retired | all `…_is_a_pin…` |
+//! | `view/publish.rs`: the writer's own handle counts as a pin | all `…_is_a_pin…` |
+//! | `view/publish.rs`: `strong_count` for `get_mut`, the count not dropped at once (its drop would synchronise as well) | all `…_is_a_pin…` |
 //! | the writer: bytes or entries after the count, or after the view | all `who_sees_…`; `a_new_view_has_…` |
 //! | the writer: a cut in the same view, or with the same generation | `a_count_goes_back_only_with_a_new_generation` |
 //! | arc-swap: a swap that leaves debts as they are; a relaxed load, return or drop; a swap without release | `a_guard_is_a_pin` and most others |
-//! | `commit.rs`: the slot given back without waking; never given back | `appends_that_share_a_sync_all_wake` |
-//! | `turns.rs`: at the end of a round nobody called, or those not woken whom it covers | `appends_that_share_…` and others |
-//! | `turns.rs`: who leaves calls nobody; who is called stays called | `whoever_comes_back_…` |
-//! | `turns.rs`: those who wait for the slot itself not woken, or counted for ever | `who_waits_for_the_slot_…` and others |
-//! | `commit.rs`: waiting in two steps; the slot looked at and taken in two | `appends_that_share_a_sync_all_wake` |
-//! | `commit.rs`: no verdict after waking, or looked at before the lock; a failure not kept, or told to nobody | `a_failed_sync_reaches_every_waiter` |
-//! | `commit.rs`: no verdict after leading | `a_failed_write_reaches_…` |
-//! | `commit.rs`: the durable watermark stored or loaded relaxed | `what_is_called_durable_is_on_the_disk`, `order` |
-//! | `commit.rs`: acknowledged before the sync | `a_sync_covers_…` |
-//! | `commit.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
-//! | `commit.rs`: durable or settled looked at before dropped; a cut that goes on in the same stage | `a_truncation_and_a_failed_write_are_told_apart` |
-//! | `commit.rs`: a cut that is taken back settles what is staged | `what_is_staged_while_a_truncation_is_taken_back_…` |
+//! | `group_commit/mod.rs`: the slot given back without waking; never given back | `appends_that_share_a_sync_all_wake` |
+//! | `group_commit/rounds.rs`: at the end of a round nobody called, or those not woken whom it covers | `appends_that_share_…` and others |
+//! | `group_commit/rounds.rs`: who leaves calls nobody; who is called stays called | `whoever_comes_back_…` |
+//! | `group_commit/rounds.rs`: those who wait for the slot itself not woken, or counted for ever | `who_waits_for_the_slot_…` and others |
+//! | `group_commit/mod.rs`: waiting in two steps; the slot looked at and taken in two | `appends_that_share_a_sync_all_wake` |
+//! | `group_commit/mod.rs`: no verdict after waking, or looked at before the lock; a failure not kept, or told to nobody | `a_failed_sync_reaches_every_waiter` |
+//! | `group_commit/mod.rs`: no verdict after leading | `a_failed_write_reaches_…` |
+//! | `group_commit/mod.rs`: the durable watermark stored or loaded relaxed | `what_is_called_durable_is_on_the_disk`, `order` |
+//! | `group_commit/mod.rs`: acknowledged before the sync | `a_sync_covers_…` |
+//! | `group_commit/mod.rs`: a truncation that takes the slot from its holder, or settles nothing | `a_truncation_acknowledges_…` |
+//! | `group_commit/mod.rs`: durable or settled looked at before dropped; a cut that goes on in the same stage | `a_truncation_and_a_failed_write_are_told_apart` |
+//! | `group_commit/mod.rs`: a cut that is taken back settles what is staged | `what_is_staged_while_a_truncation_is_taken_back_…` |
 //! | the log: a sync or a wait for a record without the stage that it is in | `a_waiter_hears_…` and others |
-//! | `generation.rs`: a cut that was carried out not noted | `a_waiter_hears_…` |
+//! | `view/generation.rs`: a cut that was carried out not noted | `a_waiter_hears_…` |
 //! | the log: readers see the shorter journal before durable is lowered; appended raised after committed | both of `order` |
 //! | the log: a cut that leaves what waiters have asked for as it was | `a_cut_of_what_is_staged_leaves_nobody_asleep` |
-//! | `commit.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
-//! | `watch.rs`: nobody woken when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
-//! | `wait.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |
-//! | `wait.rs`: whether the journal is closed looked at after its view | `the_end_is_told_…` |
-//! | `wait.rs`, `generation.rs`: a cut not noted, or the new generation not taken over | `a_cut_is_told_…` |
+//! | `group_commit/mod.rs`: a drop told to one append only, or to those that were kept | `a_failed_write_reaches_…` |
+//! | `notify/mod.rs`: nobody woken when something is staged; one at a commit | `who_waits_gets_…` and others; `a_commit_wakes_…` |
+//! | `read/waiter.rs`: a failed flush not passed on; no flush | `a_flush_that_fails_…`; most of `following` |
+//! | `read/waiter.rs`: whether the journal is closed looked at after its view | `the_end_is_told_…` |
+//! | `read/waiter.rs`, `view/generation.rs`: a cut not noted, or the new generation not taken over | `a_cut_is_told_…` |
 //! | the log: an `ask` that overlooks what is staged, committed, cut, closed or not durable | one or more of `following` each |
 //! | the log: a sync, a cut or a close that wakes nobody | `who_waits_for_the_disk_…`; `a_cut_wakes_…`; `the_end_is_told_…` |
-//! | `event.rs`: registered after the look; asleep, or pending, without a look at what was called meanwhile | most of `events` and `following` |
-//! | `event.rs`: the wake of one that went away lost; a wake for one that wakes none | `a_wake_for_one_…`, `two_who_wait_…` and others |
-//! | `event.rs`: a wake for all that does not mark those it does not call, or does not tell that there are any | `a_wake_for_all_…`, `the_background_thread_wakes_…` |
-//! | `watch.rs`: what a wake for all has left is given to nobody | `the_background_thread_wakes_…` |
-//! | `watch.rs`: the same after the background thread has ended; requests to it accepted then | `the_end_beside_…` |
-//! | `watch.rs`: what the holder of the slot owes not paid; noted or taken relaxed | `what_the_holder_…` |
-//! | `watch.rs`, `commit.rs`: woken with the slot held; who has it not noted, or cleared after it is free | `a_waker_is_called_…` |
-//! | `background.rs`: a request not kept, or done for another; the thread not woken for it, or for its end | `the_background_thread_wakes_…`, `a_task_gets_…` and others |
+//! | `notify/event.rs`: registered after the look; asleep, or pending, without a look at what was called meanwhile | most of `events` and `following` |
+//! | `notify/event.rs`: the wake of one that went away lost; a wake for one that wakes none | `a_wake_for_one_…`, `two_who_wait_…` and others |
+//! | `notify/event.rs`: a wake for all that does not mark those it does not call, or does not tell that there are any | `a_wake_for_all_…`, `the_background_thread_wakes_…` |
+//! | `notify/mod.rs`: what a wake for all has left is given to nobody | `the_background_thread_wakes_…` |
+//! | `notify/mod.rs`: the same after the background thread has ended; requests to it accepted then | `the_end_beside_…` |
+//! | `notify/mod.rs`: what the holder of the slot owes not paid; noted or taken relaxed | `what_the_holder_…` |
+//! | `notify/mod.rs`, `group_commit/mod.rs`: woken with the slot held; who has it not noted, or cleared after it is free | `a_waker_is_called_…` |
+//! | `notify/background.rs`: a request not kept, or done for another; the thread not woken for it, or for its end | `the_background_thread_wakes_…`, `a_task_gets_…` and others |
 //! | the log: who ends the background thread does not wake what it has left | `those_who_are_left_…` |
 //! | the log: a flush that must not wait for a sync left to nobody, or without asking for its commit; its failure wakes nobody | `a_task_gets_…`, `a_task_hears_…` |
-//! | `holds.rs`: one that stays away not noted, or not woken | `a_task_that_stays_away_…` |
-//! | `holds.rs`: a long hold that does not wait for those who enter, or is not told of them; one that enters all the same | `nobody_enters_…` |
+//! | `write/holds.rs`: one that stays away not noted, or not woken | `a_task_that_stays_away_…` |
+//! | `write/holds.rs`: a long hold that does not wait for those who enter, or is not told of them; one that enters all the same | `nobody_enters_…` |
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 

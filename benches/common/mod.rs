@@ -2,10 +2,10 @@
 //! took. Criterion, the table and the contention set time the same code in this way.
 //!
 //! A floor is the least code that does the same work on the same file system in the same run: the same bytes, encoded
-//! with the same checksums and handed to the same kind of file, or the same records found through a plain list of
-//! offsets in a plain map. It has nothing that makes a journal: no locks, no watermarks, no publishing to readers, no
-//! errors but a panic. Figures drift from machine to machine and from day to day; the ratio to the floor is what to
-//! watch.
+//! with the same checksums and handed to the same kind of file, or the same records found in a plain map through a plain
+//! list of offsets, or through the flat array that an index of 4 bytes a record takes. It has nothing that makes a
+//! journal: no locks, no watermarks, no publishing to readers, no errors but a panic. Figures drift from machine to
+//! machine and from day to day; the ratio to the floor is what to watch.
 #![allow(dead_code, unreachable_pub)] // No bench uses all of it.
 
 pub mod append;

@@ -21,7 +21,16 @@ impl Line {
     /// Measures `row` with `times` pairs of pieces, as small as possible if `quick`.
     pub(crate) fn measure(row: Row<'_>, times: usize, quick: bool) -> Self {
         let figures = match row.measure {
-            Measure::Counted { wally, other } => vec![(wally, other)],
+            Measure::Counted { wally, other } => vec![(wally(), other)],
+            Measure::Gained { wally: [mut more, mut one], other: [mut other_more, mut other_one], piece } => {
+                let sides = &mut [&mut more, &mut one, &mut other_more, &mut other_one];
+                let rounds = calibrate(sides, if quick { Duration::ZERO } else { piece });
+                let took = interleave(sides, rounds, times);
+                let gain = |more: usize, one: usize, at: usize| {
+                    took[one][at].as_secs_f64() / took[more][at].as_secs_f64()
+                };
+                (0..times).map(|at| (gain(0, 1, at), gain(2, 3, at))).collect()
+            }
             Measure::Timed { mut wally, mut other, each, piece } => {
                 let sides = &mut [&mut wally, &mut other];
                 let rounds = calibrate(sides, if quick { Duration::ZERO } else { piece });
@@ -64,7 +73,7 @@ impl Line {
         match self.target {
             Target::None => "–".to_owned(),
             Target::Figure(most) => format!("at most {most} B: {}", reached(self.wally <= most)),
-            Target::Ratio(least) if self.unit == Unit::PerSecond => {
+            Target::Ratio(least) if matches!(self.unit, Unit::PerSecond | Unit::Times) => {
                 format!("at least {least}: {}", reached(self.ratio.value >= least))
             }
             Target::Ratio(most) => format!("at most {most}: {}", reached(self.ratio.value <= most)),
@@ -77,7 +86,7 @@ impl Unit {
         match self {
             Self::Nanoseconds => took.as_secs_f64() * 1e9 / count as f64,
             Self::PerSecond => count as f64 / took.as_secs_f64(),
-            Self::Seconds | Self::Bytes => took.as_secs_f64() / count as f64,
+            Self::Seconds | Self::Bytes | Self::Times => took.as_secs_f64() / count as f64,
         }
     }
 
@@ -87,6 +96,7 @@ impl Unit {
             Self::Nanoseconds => format!("{figure:.0} ns"),
             Self::Seconds => format!("{figure:.3} s"),
             Self::Bytes => format!("{figure:.2} B"),
+            Self::Times => format!("{figure:.2} ×"),
             Self::PerSecond => rate(figure),
         }
     }

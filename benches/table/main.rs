@@ -1,7 +1,7 @@
 //! The cost of each kind of work beside the least code that does the same. Both sides of a ratio are interleaved in one run.
 //!
 //! ```sh
-//! cargo bench --bench table                  # as text; three minutes
+//! cargo bench --bench table                  # as text; five minutes
 //! cargo bench --bench table -- --markdown    # the same as Markdown
 //! cargo bench --bench table -- --results     # and into benches/RESULTS.md, between its two marks
 //! cargo bench --bench table -- --rounds 31   # more rounds than 15; at least 9

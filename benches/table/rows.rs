@@ -1,13 +1,13 @@
 //! The rows of the table: the work, what it stands beside, and the target.
 
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::time::Duration;
 
 use crate::common::folder::Folder;
 use crate::common::read::ReadSet;
 use crate::common::reopen::Closed;
 use crate::common::rounds::Side;
-use crate::common::{BATCH, append, durable};
+use crate::common::{BATCH, append, durable, quick};
 
 /// One line of the table.
 pub(crate) struct Row<'a> {
@@ -23,8 +23,11 @@ pub(crate) enum Measure<'a> {
     /// Two sides that run in turn. `each` is what a round counts for: 64 if it is a batch of 64 records. `piece` is
     /// about how long the two should take together each time.
     Timed { wally: Side<'a>, other: Side<'a>, each: u64, piece: Duration },
-    /// Figures that are the same in every round.
-    Counted { wally: f64, other: f64 },
+    /// Four sides that run in turn: with more threads and with one, of wally and of the other. What counts is how much
+    /// the threads gain.
+    Gained { wally: [Side<'a>; 2], other: [Side<'a>; 2], piece: Duration },
+    /// Figures that are what they are, however often one looks.
+    Counted { wally: Box<dyn FnOnce() -> f64 + 'a>, other: f64 },
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -37,6 +40,8 @@ pub(crate) enum Unit {
     Bytes,
     /// More is better.
     PerSecond,
+    /// The more, the better.
+    Times,
 }
 
 #[derive(Clone, Copy)]
@@ -53,7 +58,7 @@ pub(crate) enum Target {
 pub(crate) type Group = fn(&Folder, &mut dyn FnMut(Row<'_>));
 
 /// In the order of the table.
-pub(crate) const GROUPS: [Group; 5] = [appends, durables, reads, reads_beside_a_writer, reopens];
+pub(crate) const GROUPS: [Group; 6] = [appends, durables, reads, flat_reads, reads_beside_a_writer, reopens];
 
 const PIECE: Duration = Duration::from_millis(200);
 
@@ -112,9 +117,9 @@ fn reads(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
     row(Row {
         work: "random read 256 B".to_owned(),
         unit: Unit::Nanoseconds,
-        other: "floor",
+        other: "a list of offsets",
         measure: timed(|rounds| set.wally(1, rounds), |rounds| set.floor(1, rounds), 1),
-        target: Target::Ratio(1.2),
+        target: Target::None,
     });
     row(Row {
         work: "random read 256 B, 2 threads".to_owned(),
@@ -137,6 +142,44 @@ fn reads(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
         measure: timed(|rounds| set.scan(rounds), |rounds| set.scan_floor(rounds), set.records()),
         target: Target::Ratio(1.3),
     });
+}
+
+/// Beside the array that the index is: what a view, a cut and a record that is far away cost.
+fn flat_reads(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
+    for (records, len, name) in
+        [(1 << 20, 256, "256 B of 1 M"), (100_000, 4096, "4 KiB of 100 k"), (10_000_000, 32, "32 B of 10 M")]
+    {
+        let set = &LazyCell::new(|| ReadSet::of(folder, records, len));
+        row(Row {
+            work: format!("random read {name}"),
+            unit: Unit::Nanoseconds,
+            other: "flat array",
+            measure: timed(|rounds| set.wally(1, rounds), |rounds| set.flat(1, rounds), 1),
+            target: Target::Ratio(1.15),
+        });
+        if len == 4096 {
+            continue;
+        }
+        let each = if quick() { records.min(1 << 10) } else { records };
+        row(Row {
+            work: format!("scan forward {name}"),
+            unit: Unit::Nanoseconds,
+            other: "flat array",
+            measure: timed(|rounds| set.scan(rounds), |rounds| set.scan_flat(rounds), each),
+            target: Target::Ratio(1.3),
+        });
+        row(Row {
+            work: format!("random read {name}, 2 threads to 1"),
+            unit: Unit::Times,
+            other: "flat array",
+            measure: Measure::Gained {
+                wally: [2, 1].map(|threads| Box::new(move |rounds| set.wally(threads, rounds)) as Side<'_>),
+                other: [2, 1].map(|threads| Box::new(move |rounds| set.flat(threads, rounds)) as Side<'_>),
+                piece: 2 * PIECE,
+            },
+            target: Target::Ratio(0.97),
+        });
+    }
 }
 
 fn reads_beside_a_writer(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
@@ -169,7 +212,7 @@ fn reopens(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
     for (records, len, name, target) in
         [(1 << 20, 1024, "1 GiB of 1 KiB", 0.8), (10_000_000, 32, "10 M × 32 B", 1.3)]
     {
-        let file = &Closed::new(folder, records, len);
+        let file = &LazyCell::new(|| Closed::new(folder, records, len));
         row(Row {
             work: format!("reopen {name}"),
             unit: Unit::Seconds,
@@ -178,13 +221,12 @@ fn reopens(folder: &Folder, row: &mut dyn FnMut(Row<'_>)) {
             target: Target::Ratio(target),
         });
         if len == 32 {
-            let index = file.open().stats().index_bytes;
             row(Row {
                 work: "index memory a record, full index".to_owned(),
                 unit: Unit::Bytes,
                 other: "a list of offsets",
                 measure: Measure::Counted {
-                    wally: index as f64 / file.records() as f64,
+                    wally: Box::new(|| file.open().stats().index_bytes as f64 / file.records() as f64),
                     other: size_of::<u64>() as f64,
                 },
                 target: Target::Figure(4.1),

@@ -1,12 +1,13 @@
-//! The unsafe room: owns the mapping of the file, and with it the file and its lock; lends checked slices; keeps
-//! lent pages when the file is cut; has a page by which a forked child is told. No other file of this crate contains `unsafe`.
+//! The unsafe room of the file: owns its mapping, and with it the file and its lock; lends checked slices; keeps lent
+//! pages when the file is cut; has a page by which a forked child is told. No other file of this crate but
+//! `index/memory.rs` contains `unsafe`.
 //!
 //! # Invariants
 //!
 //! Each `unsafe` block below names those it rests on.
 //!
-//! 1. **The mapping lives as long as its [`Map`].** It is unmapped by the drop of `raw` and by nothing else, and
-//!    every slice borrows from the `Map`.
+//! 1. **The mapping lives as long as its [`Map`].** It begins at `at`, is unmapped by the drop of `raw` and by nothing
+//!    else, and every slice borrows from the `Map`.
 //! 2. **Nothing at or beyond `limit` is lent**, and `limit` is at most the mapping's length. `limit` only grows, by
 //!    the one writer, after the bytes below it were accepted by the file.
 //! 3. **Bytes below `limit` that are lent never change.** The writer appends at or beyond `limit`, and writes zeros
@@ -31,6 +32,7 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -57,6 +59,8 @@ pub(crate) struct Stated {
 /// A copy of what a map shows from some page on, in memory of its own.
 #[derive(Debug)]
 pub(crate) struct Copy {
+    /// The number of the map that it is for.
+    of: u64,
     memory: File,
     /// Where in the file it begins and ends, at the boundaries of pages.
     from: u64,
@@ -68,7 +72,12 @@ pub(crate) struct Copy {
 /// A read-only window onto the file, larger than the file.
 #[derive(Debug)]
 pub(crate) struct Map {
-    raw: MmapRaw,
+    /// No other map of this process has had the same: what a map was can be told when it is gone, unlike by its address.
+    number: u64,
+    /// Where the mapping begins: a load less than to ask `raw`.
+    at: NonNull<u8>,
+    /// There is none in a map of nothing.
+    raw: Option<MmapRaw>,
     /// Bytes that are committed, and may be lent.
     limit: AtomicU64,
     /// Below this offset the pages are the file's; from there on they are a preserved copy.
@@ -76,6 +85,11 @@ pub(crate) struct Map {
     /// Keeps the lock for as long as anything can be borrowed.
     file: Arc<JournalFile>,
 }
+
+// SAFETY: `at` leads to what `raw` owns, which is `Send` and `Sync`, for as long as that is there (1).
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
 
 impl Map {
     /// Maps the file from its beginning, with room for at least `need` bytes, and ahead of it if possible.
@@ -86,12 +100,26 @@ impl Map {
         let window = need.checked_next_power_of_two().unwrap_or(need).max(FIRST_WINDOW);
         let raw = map_raw(file, window).or_else(|_| map_raw(file, round_up(need.max(1), page_len())));
         let raw = raw.map_err(|e| file.error("map", e))?;
-        Ok(Self { raw, limit: AtomicU64::new(0), backed: AtomicU64::new(u64::MAX), file: Arc::clone(file) })
+        let at = NonNull::new(raw.as_mut_ptr());
+        let at = at.ok_or_else(|| file.error("map", io::ErrorKind::OutOfMemory.into()))?;
+        Ok(Self { raw: Some(raw), ..Self::nothing(at, file) })
+    }
+
+    /// A map of the same file that shows nothing of it. It cannot fail.
+    pub(crate) fn blank(&self) -> Self {
+        Self::nothing(NonNull::dangling(), &self.file)
+    }
+
+    fn nothing(at: NonNull<u8>, file: &Arc<JournalFile>) -> Self {
+        static MAPS: AtomicU64 = AtomicU64::new(0);
+        let number = MAPS.fetch_add(1, Ordering::Relaxed);
+        let (limit, backed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Self { number, at, raw: None, limit, backed, file: Arc::clone(file) }
     }
 
     /// How many bytes of the file this window can show.
     pub(crate) fn len(&self) -> u64 {
-        self.raw.len() as u64
+        self.raw.as_ref().map_or(0, |raw| raw.len() as u64)
     }
 
     pub(crate) fn file(&self) -> &JournalFile {
@@ -112,15 +140,17 @@ impl Map {
     /// The payload of the record whose header begins at `start` and which ends at `end`, if it is committed.
     #[inline]
     pub(crate) fn payload(&self, start: u64, end: u64) -> Option<&[u8]> {
-        let from = start.checked_add(HEADER_LEN)?;
-        let len = end.checked_sub(from)?;
+        let len = end.checked_sub(start)?.checked_sub(HEADER_LEN)?;
         if end > self.limit.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `from <= end <= limit <= len` of the mapping (2), which outlives the borrow of `self` (1). The
-        // range is a payload's, so its bytes never change (3, 6) and its pages never go (4, 5). It is at most
+        // SAFETY: `start + HEADER_LEN <= end <= limit <= len` of the mapping (2), which outlives the borrow of `self`
+        // (1). The range is a payload's, so its bytes never change (3, 6) and its pages never go (4, 5). It is at most
         // isize::MAX long since the mapping is.
-        Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(from as usize), len as usize) })
+        Some(unsafe {
+            let from = self.at.add((start + HEADER_LEN) as usize);
+            NonNull::slice_from_raw_parts(from, len as usize).as_ref()
+        })
     }
 
     /// What the header at `offset` says, if it is committed.
@@ -132,7 +162,7 @@ impl Map {
         // SAFETY: the twelve bytes lie below `limit`, within the mapping (2), which lives as long as `self` (1)
         // and is backed there (4). They are copied out, not borrowed, and the seal behind them, which may change in
         // place, is not among them (3). An array of bytes has no alignment.
-        let bytes: [u8; 12] = unsafe { self.raw.as_ptr().add(offset as usize).cast::<[u8; 12]>().read() };
+        let bytes: [u8; 12] = unsafe { self.at.add(offset as usize).cast::<[u8; 12]>().read() };
         let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
         Some(Stated {
             len: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
@@ -154,9 +184,14 @@ impl Map {
         (cut - cut % page, end)
     }
 
+    /// Whether `copy` is of this map.
+    pub(crate) fn has_copy(&self, copy: &Copy) -> bool {
+        copy.of == self.number
+    }
+
     /// Before the file is cut at `cut`, or its bytes from there on are overwritten: puts a copy of what this map
     /// shows from there on in place of the file's pages, at the same address. Only the writer calls this, with
-    /// all locks held. `ahead` is a [copy](Self::copy) for the same cut that was made since the slot was taken.
+    /// all locks held. `ahead` is a [copy](Self::copy) of this map for the same cut that was made since the slot was taken.
     ///
     /// # Errors
     /// What kept the copy from being made. Then nothing has changed.
@@ -166,7 +201,7 @@ impl Map {
         if from >= to {
             return Ok(());
         }
-        let copy = match ahead.filter(|copy| copy.from == from && copy.to <= to) {
+        let copy = match ahead.filter(|copy| self.has_copy(copy) && copy.from == from && copy.to <= to) {
             Some(copy) if copy.done == lent => copy,
             begun => self.complete(begun, from, to, lent)?,
         };
@@ -216,7 +251,7 @@ impl Map {
                 None => committed_memory(end - from)?,
             };
             self.copy_bytes(&memory, from, done..end)?;
-            Ok(Copy { memory, from, to, done: lent })
+            Ok(Copy { of: self.number, memory, from, to, done: lent })
         };
         let op = Op::Preserve { bytes: to.saturating_sub(done) };
         self.file.seam().ask(Role::Journal, &op, complete)
@@ -248,7 +283,7 @@ impl Map {
         // SAFETY: the caller vouches for the range, so MAP_FIXED replaces pages of this mapping only (5), at the
         // same address and with the same bytes; the mapping's owner still unmaps the range as a whole (1).
         unsafe {
-            let at = self.raw.as_mut_ptr().add(from as usize).cast::<c_void>();
+            let at = self.at.as_ptr().add(from as usize).cast::<c_void>();
             rustix::mm::mmap(at, (to - from) as usize, ProtFlags::READ, flags, source, offset)?;
         }
         Ok(())
@@ -389,6 +424,9 @@ mod tests {
         assert_eq!(map.stated(u64::MAX), None);
         map.raise(u64::MAX);
         assert_eq!(map.limit(), map.len());
+        let blank = map.blank();
+        blank.raise(40);
+        assert_eq!((blank.payload(0, 40), blank.stated(0), blank.beyond(0)), (None, None, 0));
     }
 
     #[test]
@@ -438,6 +476,23 @@ mod tests {
         file.truncate(page).unwrap();
         assert!(lent == &bytes[16..]);
         assert!(map.copy(page).unwrap().is_none(), "nothing of that is the file's any more");
+    }
+
+    #[test]
+    fn a_copy_of_another_map_is_not_put_in_place() {
+        let page = page_len();
+        let bytes: Vec<u8> = (0..page * 3).map(|i| (i % 251) as u8).collect();
+        let (_dir, file, map) = mapped(&bytes);
+        let shorter = Map::new(&file, bytes.len() as u64).unwrap();
+        [&map, &shorter].iter().for_each(|map| map.raise(bytes.len() as u64));
+        // What it shows of the file ends before what the other does.
+        shorter.preserve(2 * page, None).unwrap();
+        let copy = shorter.copy(page).unwrap().unwrap();
+        assert!(shorter.has_copy(&copy) && !map.has_copy(&copy));
+        let lent = map.payload(0, bytes.len() as u64).unwrap();
+        map.preserve(page, Some(copy)).unwrap();
+        file.write_at(&vec![0xEE; 2 * page as usize], page).unwrap();
+        assert!(lent == &bytes[16..]);
     }
 
     #[test]

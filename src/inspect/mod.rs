@@ -177,7 +177,7 @@ fn report(survey: &Survey) -> Inspection {
     // What a truncation was to remove lies after its end, and may be whole.
     let damage = if matches!(ruling, Some(Ruling::Truncated { .. })) { end } else { x };
     let known = survey.classification.filter(|_| state != State::NotAJournal);
-    let first_index = survey.index.index().first();
+    let first_index = survey.index.index().origin();
     let searched = matches!(state, State::Torn | State::Corrupt);
     let beyond = known.filter(|_| searched).map(|known| {
         let mut beyond = known.beyond();

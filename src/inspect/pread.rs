@@ -2,6 +2,7 @@
 //! is taken does not depend on what a length field says.
 
 use std::fs::{File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -46,6 +47,10 @@ impl<'a> Source<'a> {
 
     pub(crate) fn path(&self) -> &'a Path {
         self.path
+    }
+
+    pub(crate) fn error(&self, op: &'static str, source: io::Error) -> Error {
+        Error::io(op, self.path, source)
     }
 
     pub(crate) fn metadata(&self) -> Result<Metadata> {

@@ -6,6 +6,7 @@
 //! verifying, which take the time, happen in parallel. Of all failures the one with the lowest offset counts, so the
 //! outcome is that of a scan that verifies each record before the next.
 
+use std::io;
 use std::ops::Range;
 use std::thread;
 
@@ -89,8 +90,8 @@ fn scan_with(
     let at = Boundary { next: index.last().saturating_add(1), offset: index.end() };
     let passed = (boundary_at == Some(at.offset)).then_some(PassedBoundary { at, last: None });
     let cursor = Cursor { at, batch };
-    let headers =
-        HeaderChain { format, len, boundary_at: boundary_at.unwrap_or(u64::MAX), cursor, passed, index };
+    let boundary_at = boundary_at.unwrap_or(u64::MAX);
+    let headers = HeaderChain { format, len, boundary_at, cursor, passed, index, full: None };
     let state = ScanState {
         headers,
         carried: Vec::new(),
@@ -112,7 +113,10 @@ fn scan_with(
         shared.run();
     });
     let failure = shared.verifier.outcome()?;
-    let HeaderChain { cursor, passed, index, .. } = shared.state.into_inner().headers;
+    let HeaderChain { cursor, passed, index, full, .. } = shared.state.into_inner().headers;
+    if let Some(error) = full {
+        return Err(source.error("make room in the index of", error));
+    }
     let x = failure.filter(|failure| failure.at.offset < cursor.at.offset).unwrap_or(cursor);
     let passed = passed.filter(|passed| passed.at.offset <= x.at.offset);
     index.rewind(x.at.last(), x.at.offset);
@@ -270,6 +274,10 @@ impl ScanState<'_> {
                 self.headers.step_over(header, end);
                 self.next_block = self.next_block.max(end);
             }
+            Stop::Full(error) => {
+                self.headers.full = Some(error);
+                self.over = true;
+            }
         }
         Some(Unverified { cursor, records: start..start + used, long })
     }
@@ -285,6 +293,8 @@ struct HeaderChain<'a> {
     cursor: Cursor,
     passed: Option<PassedBoundary>,
     index: &'a mut IndexWriter,
+    /// What the system said when it had no memory for the index.
+    full: Option<io::Error>,
 }
 
 /// Why the headers could be followed no further in a block.
@@ -295,6 +305,8 @@ enum Stop {
     Carry,
     /// The next record, which has this header and this end, is to be verified on its own.
     Long(Header, u64),
+    /// There is no room in the index.
+    Full(io::Error),
 }
 
 impl HeaderChain<'_> {
@@ -313,6 +325,9 @@ impl HeaderChain<'_> {
                 Some(end) if end <= self.len && header.may_be_record(self.format) => end,
                 _ => return (used, Stop::End),
             };
+            if let Err(error) = self.index.reserve(1) {
+                return (used, Stop::Full(error));
+            }
             let size = end - at;
             if size > left {
                 return (used, if size > LONG { Stop::Long(header, end) } else { Stop::Carry });

@@ -8,7 +8,7 @@ use crate::notify::MayBlock;
 use crate::read::waiter::Waiter;
 use crate::sync::Arc;
 use crate::view::publish::Subscriber;
-use crate::view::{Extent, Place, View};
+use crate::view::{Place, View};
 use crate::write::Log;
 
 /// Reads the journal from one thread, lock-free: a read is a few loads, and writes to no memory that threads share.
@@ -79,19 +79,19 @@ impl Reader {
     /// the durable point of a poisoned journal; [`status`](Self::status) tells which. The checksum is not checked.
     #[inline]
     pub fn get(&mut self, n: u64) -> Option<&[u8]> {
-        let extent = match self.subscriber.seen().and_then(|view| view.at_once(n)) {
-            Some(extent) => extent,
-            None => self.locate(n)?,
-        };
-        self.subscriber.seen()?.payload(extent)
+        match self.subscriber.seen().and_then(|view| view.at_once(n)) {
+            Some(extent) => self.subscriber.seen()?.payload(extent),
+            None => self.get_from_current(n),
+        }
     }
 
-    /// Finds record `n` in the current view, which becomes the view that this reader saw last.
+    /// Returns record `n` from the current view, which becomes the view that this reader saw last.
     #[cold]
     #[inline(never)]
-    fn locate(&mut self, n: u64) -> Option<Extent> {
+    fn get_from_current(&mut self, n: u64) -> Option<&[u8]> {
         let view = self.subscriber.get();
-        view.locate(n, view.committed(), &mut self.place)
+        let extent = view.locate(n, view.committed(), &mut self.place)?;
+        view.payload(extent)
     }
 
     /// Returns the index of the first record, or one more than the last index if there is no record.

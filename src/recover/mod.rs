@@ -53,7 +53,7 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
     };
     let Survey { classification, x, index, forced_reference, .. } =
         Survey::read(source, len, request, &mut progress)?;
-    let records = index.last().saturating_sub(index.index().first().saturating_sub(1));
+    let records = index.last().saturating_sub(index.index().origin().saturating_sub(1));
     progress.advance(0, len, records)?;
     progress.report()?;
     // The callback is the caller's code, and may have forked.
@@ -84,7 +84,7 @@ pub(crate) fn recover(file: &JournalFile, origin: Origin, options: &Options) -> 
         }
         Some(classification) => opening.finish(classification, index, &mut report)?,
     };
-    report.first_index = index.index().first();
+    report.first_index = index.index().origin();
     report.last_index = index.last();
     report.records = report.last_index.saturating_sub(report.first_index.saturating_sub(1));
     report.bytes = index.end();
@@ -142,7 +142,7 @@ impl Opening<'_> {
             report.beyond = classification.beyond();
             // Records before X are cut as well: those after T, or of the batch that X is in. The records of a gap were
             // removed before.
-            report.beyond.records += self.x.next.saturating_sub(end.next.max(index.index().first()));
+            report.beyond.records += self.x.next.saturating_sub(end.next.max(index.index().origin()));
             report.cut_offset = Some(end.offset);
             report.cut_bytes = self.len.saturating_sub(end.offset);
             let keep = report.beyond.records > 0
@@ -167,6 +167,8 @@ impl Opening<'_> {
             // A gap is cut as well, and with it the numbering.
             index = IndexWriter::new(self.options.index, 1, 0);
         } else if end.offset > index.end() {
+            let room = index.reserve(1);
+            room.map_err(|error| self.file.error("make room in the index of", error))?;
             index.push(end.offset);
         } else {
             index.rewind(end.last(), end.offset);

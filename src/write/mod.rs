@@ -371,15 +371,15 @@ impl Log {
         writer.failure = Some(Arc::clone(&first));
         writer.note = None;
         writer.drop_staged();
-        let before = Arc::clone(writer.view.map());
-        let map = Map::new(&self.file, durable.bytes).map(Arc::new);
+        let map = Map::new(&self.file, durable.bytes).map_err(|_| Arc::clone(&writer.view));
         let mapped = map.is_ok();
-        let map = map.unwrap_or(before);
-        map.raise(map.limit().max(durable.bytes));
-        writer.index.cut(durable.index, durable.bytes);
+        if let Ok(map) = &map {
+            map.raise(durable.bytes);
+        }
+        writer.index = writer.index.cut(durable.index, durable.bytes);
         let generation = writer.generations.cut(durable.index);
         let cuts = generation.number();
-        let index = Arc::clone(writer.index.index());
+        let index = writer.index.index().share();
         writer.replace_view(View::poisoned(map, index, generation, durable.index, Arc::clone(&first)));
         self.set_appended(durable.index);
         // Without a map of its own the new view shows the old one's pages, which then have to stay.

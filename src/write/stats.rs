@@ -32,7 +32,8 @@ pub struct Stats {
     pub held_bytes: u64,
     /// Zeros that the file holds behind the committed records, in bytes, for the next ones to take their place.
     pub preallocated_bytes: u64,
-    /// Memory of the index in bytes.
+    /// Memory of the index in bytes. Address space that is only reserved is not counted, nor what a truncation left to
+    /// older views.
     pub index_bytes: u64,
     /// Failures of the background thread: of a sync of `SyncPolicy::Interval`, which it tries again at its next turn, or
     /// of a flush that was left to it, which the waiters for it try again.
@@ -67,7 +68,7 @@ impl Log {
             views_held,
             held_bytes,
             preallocated_bytes: self.ahead.left(committed.bytes),
-            index_bytes: writer.index.index().bytes(),
+            index_bytes: writer.index.bytes(),
             background_failures,
             last_background_failure,
         }

@@ -9,7 +9,7 @@ use crate::file::preserve::{Copies, Seen};
 use crate::format::Format;
 use crate::format::{HEADER_LEN, Header, flag};
 use crate::group_commit::{Dropped, Slot, Watermark};
-use crate::index::{Index, IndexWriter};
+use crate::index::IndexWriter;
 use crate::notify::Change;
 use crate::sync::Arc;
 use crate::view::{Extent, View};
@@ -108,21 +108,21 @@ impl Log {
     /// out whether there is any.
     fn copy_ahead(&self, _: &Slot<'_>, n: u64) -> Copies {
         let mut writer = self.lock();
-        let maps = writer.held_maps();
-        if maps.is_empty() || writer.failure.is_some() {
+        let views = writer.held_views();
+        if views.is_empty() || writer.failure.is_some() {
             return Copies::default();
         }
         let view = Arc::clone(&writer.view);
-        let looks = writer.mappings.wants_look(maps.len());
+        let looks = writer.mappings.wants_look(views.len());
         drop(writer);
         let Ok((_, end)) = place_of_cut(&view, n) else { return Copies::default() };
-        let beyond: Vec<_> = maps.into_iter().filter(|map| map.beyond(end.bytes) > 0).collect();
+        let beyond = || views.iter().map(|view| view.map()).filter(|map| map.beyond(end.bytes) > 0);
         // More than that is not copied at all, and the cut says so.
-        let bytes = beyond.iter().fold(0u64, |sum, map| sum.saturating_add(map.beyond(end.bytes)));
-        if beyond.is_empty() || bytes > self.preserve_limit {
+        let bytes = beyond().fold(0u64, |sum, map| sum.saturating_add(map.beyond(end.bytes)));
+        if bytes == 0 || bytes > self.preserve_limit {
             return Copies::default();
         }
-        let mut copies = Copies::make(beyond, end.bytes);
+        let mut copies = Copies::make(beyond(), end.bytes);
         // Last, so that it is still good when it is needed.
         copies.seen = if looks { Seen::now() } else { None };
         copies
@@ -138,19 +138,16 @@ impl Log {
 
         // Step 2: a view of the shorter journal, with its own map and index. What is staged stays for now. Nothing may be
         // called durable that is not committed any more, or committed that is not appended.
-        let old = Old {
-            index: Arc::clone(writer.index.index()),
-            committed: writer.committed,
-            appended: writer.appended(),
-        };
         let map = Map::new(&self.file, end.bytes)?;
         // Publishing the full length again must not fail, so its map is made now.
-        let spare = Map::new(&self.file, old.committed.bytes)?;
-        if n == 0 {
-            writer.index = IndexWriter::new(old.index.mode(), 1, 0);
-        } else {
-            writer.index.cut(end.index, end.bytes);
-        }
+        let spare = Map::new(&self.file, writer.committed.bytes)?;
+        let mut index = match n {
+            0 => IndexWriter::new(writer.index.index().mode(), 1, 0),
+            _ => writer.index.cut(end.index, end.bytes),
+        };
+        index.reserve(1).map_err(|error| self.file.error("make room in the index of", error))?;
+        let index = std::mem::replace(&mut writer.index, index);
+        let old = Old { index, committed: writer.committed };
         self.group_commit.lower(slot, end);
         writer.publish_cut(map, end);
         self.set_appended(end.index);
@@ -187,6 +184,7 @@ impl Log {
             Ok(marked) => {
                 writer.marked = marked;
                 writer.barrier = end.bytes;
+                writer.index.give_back();
                 Ok(())
             }
             Err((rest, error)) => Err(self.poison(slot, writer, rest, error)),
@@ -197,8 +195,9 @@ impl Log {
     fn undo(&self, slot: &Slot<'_>, mut writer: Locked<'_>, map: Map, old: Old) {
         // The intent may have overwritten the mark of a clean end.
         writer.marked = false;
-        writer.index.restore(old.index, old.appended.index, old.appended.bytes);
-        self.set_appended(old.appended.index);
+        // With what is staged.
+        writer.index = old.index;
+        self.set_appended(writer.appended().index);
         writer.publish_cut(map, old.committed);
         self.group_commit.restore(slot, writer.view.cuts(), old.committed);
     }
@@ -307,9 +306,8 @@ enum Announce {
 
 /// What a cut that is taken back goes on with.
 struct Old {
-    index: Arc<Index>,
+    index: IndexWriter,
     committed: Watermark,
-    appended: Watermark,
 }
 
 /// The last record that stays and where the journal then ends, if the records of `view` up to `n` are kept.
@@ -332,11 +330,11 @@ fn place_of_cut(view: &View, n: u64) -> Result<(Option<Extent>, Watermark)> {
 }
 
 impl Writer {
-    /// The maps of views that someone holds, in addition to the journal. A guess where the current view is concerned: that
+    /// The views that someone holds, in addition to the journal. A guess where the current view is concerned: that
     /// is certain only once it was replaced.
-    fn held_maps(&mut self) -> Vec<Arc<Map>> {
+    fn held_views(&mut self) -> Vec<Arc<View>> {
         // The writer and the publisher hold it too.
         let current = (Arc::strong_count(&self.view) > 2).then_some(&self.view);
-        self.retired.held().iter().chain(current).map(|view| Arc::clone(view.map())).collect()
+        self.retired.held().iter().chain(current).map(Arc::clone).collect()
     }
 }

@@ -118,20 +118,22 @@ impl Writer {
     /// A writer that goes on behind the records of `start`, all of which are durable, and publishes them.
     ///
     /// # Errors
-    /// `Io` if the file cannot be mapped, or there is no memory for the staging buffer.
+    /// `Io` if the file cannot be mapped, or there is no memory for the staging buffer or the index.
     pub(crate) fn new(start: Start) -> Result<Self> {
-        let Start { file, format, index, marked, staging_len } = start;
+        let Start { file, format, mut index, marked, staging_len } = start;
         // Its size is the caller's choice: one that cannot be had is an error, not a panic.
         let mut staging = Vec::new();
         staging
             .try_reserve_exact(staging_len)
             .map_err(|e| file.error("make the staging buffer of", e.into()))?;
         let committed = Watermark { index: index.last(), bytes: index.end() };
-        let map = Arc::new(Map::new(&file, committed.bytes)?);
+        // The first view's index has room, or the first append would need another view.
+        index.reserve(1).map_err(|e| file.error("make room in the index of", e))?;
+        let map = Map::new(&file, committed.bytes)?;
         let generations = Generations::new();
         let generation = Arc::clone(generations.current());
         let view =
-            Arc::new(View::new(map, Arc::clone(index.index()), generation, committed.index, committed.bytes));
+            Arc::new(View::new(map, index.index().share(), generation, committed.index, committed.bytes));
         Ok(Self {
             file,
             format,
@@ -214,11 +216,12 @@ impl Writer {
     /// Encodes one record into the staging buffer, which [has room](Self::has_room) for it; its index.
     ///
     /// # Errors
-    /// `RecordTooLarge` if it would end beyond what a file can have.
+    /// `RecordTooLarge` if it would end beyond what a file can have, `Io` if there is no memory for its index entry.
     #[inline]
     pub(crate) fn stage(&mut self, record: Parts<'_>, flags: u8) -> Result<u64> {
         let offset = self.index.end();
         let end = checked_end(offset, record.len)?;
+        self.reserve(1)?;
         self.staging.extend_from_slice(&self.header(offset, record.len, record.crc, flags).encode());
         for part in record.slices {
             self.staging.extend_from_slice(part);
@@ -230,9 +233,10 @@ impl Writer {
     /// Encodes a batch into the staging buffer, which has room for all of it.
     ///
     /// # Errors
-    /// `RecordTooLarge` as for one record; then none of it is staged.
+    /// As for one record; then none of it is staged.
     pub(crate) fn stage_batch(&mut self, batch: &impl Records, total: u64) -> Result<()> {
         checked_end(self.index.end(), total)?;
+        self.reserve(batch.count() as u64)?;
         for at in 0..batch.count() {
             if let Some((payload, crc)) = batch.get(at) {
                 let flags = continued(at, batch.count());
@@ -318,8 +322,8 @@ impl Writer {
 
     /// Publishes a view of the next generation that ends at `end`, with `map` and the writer's index.
     pub(crate) fn publish_cut(&mut self, map: Map, end: Watermark) {
-        let (index, generation) = (Arc::clone(self.index.index()), self.begin_generation(end.index));
-        self.replace_view(View::new(Arc::new(map), index, generation, end.index, end.bytes));
+        let (index, generation) = (self.index.index().share(), self.begin_generation(end.index));
+        self.replace_view(View::new(map, index, generation, end.index, end.bytes));
     }
 
     /// Begins the generation in which `kept` is the last record. A cut wakes all waiters, and they ask anew.
@@ -337,6 +341,7 @@ impl Writer {
     pub(crate) fn write_record(&mut self, record: Parts<'_>, durable: u64) -> Result<Written, Refusal> {
         let offset = self.index.end();
         let end = checked_end(offset, record.len).map_err(Refusal::Before)?;
+        self.reserve(1).map_err(Refusal::Before)?;
         let map = self.map_for(end).map_err(Refusal::Before)?;
         let barrier = self.barrier_flag(durable);
         self.patch_barrier(barrier);
@@ -378,6 +383,7 @@ impl Writer {
         // `total` is the batch with its headers, so if its end is fine, so is that of each record.
         checked_end(offset, total).map_err(Refusal::Before)?;
         let end = offset + total;
+        self.reserve(batch.count() as u64).map_err(Refusal::Before)?;
         let map = self.map_for(end).map_err(Refusal::Before)?;
         let barrier = self.barrier_flag(durable);
         self.patch_barrier(barrier);
@@ -455,7 +461,9 @@ impl Writer {
     pub(crate) fn preserve(&mut self, cut: u64, limit: u64, copies: &mut Copies) -> Result<()> {
         self.check_limits(cut, limit)?;
         let held = self.retired.held();
-        held.iter().try_for_each(|view| copies.preserve(view.map(), cut)).map_err(|error| {
+        let (index, last) = (self.index.index(), self.index.last());
+        let keep = |view: &Arc<View>| view.preserve(index, last, |map| copies.preserve(map, cut));
+        held.iter().try_for_each(keep).map_err(|error| {
             let held_bytes = held.iter().map(|view| view.map().beyond(cut)).sum();
             Error::ReadersActive { held_bytes, why: error.to_string() }
         })
@@ -489,10 +497,21 @@ impl Writer {
         self.asked.due(!self.staging.is_empty(), self.committed != self.asked_at)
     }
 
-    /// A map that shows the file up to `end`, if the current one does not. Made before the write: what is in the file
-    /// but cannot be mapped could not be read.
+    /// A map for a new view that shows the file up to `end`, if the current view cannot: its map is too small, or the
+    /// index has moved to where there is more room. Made before the write: what is in the file but cannot be mapped
+    /// could not be read.
     fn map_for(&self, end: u64) -> Result<Option<Map>> {
-        (end > self.view.map().len()).then(|| Map::new(&self.file, end)).transpose()
+        let shown = end <= self.view.map().len() && self.view.index().same(self.index.index());
+        (!shown).then(|| Map::new(&self.file, end)).transpose()
+    }
+
+    /// Makes room in the index for `more` records.
+    ///
+    /// # Errors
+    /// `Io` if there is no memory for them. Nothing has changed.
+    #[inline]
+    fn reserve(&mut self, more: u64) -> Result<()> {
+        self.index.reserve(more).map_err(|error| self.file.error("make room in the index of", error))
     }
 
     /// Lets readers see what the file has accepted. All of it is appended already, in the index that other threads see as well.
@@ -505,9 +524,9 @@ impl Writer {
         match map {
             None => self.view.commit(last, end),
             Some(map) => {
-                let index = Arc::clone(self.index.index());
+                let index = self.index.index().share();
                 let generation = Arc::clone(self.generations.current());
-                self.replace_view(View::new(Arc::new(map), index, generation, last, end));
+                self.replace_view(View::new(map, index, generation, last, end));
             }
         }
         self.committed = Watermark { index: last, bytes: end };

@@ -3,8 +3,9 @@
 
 use loom::thread;
 
-use crate::file::map::{Map, RECORD_LEN};
+use crate::file::map::{File, Map, RECORD_LEN};
 use crate::index::IndexWriter;
+use crate::index::entries::GROUP;
 use crate::journal::{Writer, read_all};
 use crate::model;
 use crate::options::IndexMode;
@@ -12,9 +13,9 @@ use crate::read::snapshot::Snapshot;
 use crate::sync::Arc;
 use crate::view::View;
 use crate::view::generation::Generation;
-use crate::view::publish::Publisher;
+use crate::view::publish::{Publisher, Retired};
 
-/// Commits cross the boundary of a chunk and that of a shelf while a reader looks twice.
+/// Commits cross the boundary of a group and that of a window while a reader looks twice.
 fn commits(mode: IndexMode) {
     model(3, move || {
         let mut writer = Writer::new(mode);
@@ -71,21 +72,22 @@ fn who_is_told_at_once_sees_the_record() {
 }
 
 #[test]
-fn who_sees_a_record_sees_its_wide_entry() {
+fn who_sees_a_record_that_is_far_away_sees_where_its_group_begins() {
     model(3, || {
         let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
-        let map = Arc::new(Map::new(&std::rc::Rc::default()));
-        let view = Arc::new(View::new(map, Arc::clone(index.index()), Generation::new(0), 0, 0));
+        index.reserve(4).unwrap();
+        let map = Map::new(&std::rc::Rc::default());
+        let view = Arc::new(View::new(map, index.index().share(), Generation::new(0), 0, 0));
         let publisher = Publisher::new(Arc::clone(&view));
         let reader = thread::spawn(move || {
             let view = publisher.load();
-            let last = view.committed();
-            for n in 1..=last {
-                let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
-                assert_eq!((extent.start, extent.end), ((n - 1) << 33, n << 33));
+            for n in 1..=view.committed() {
+                assert_eq!(view.at_once(n), None);
+                let known = n - (n - 1) % GROUP;
+                assert_eq!(view.index().nearest(n), (known, (known - 1) << 33));
             }
         });
-        for n in 1..=2 {
+        for n in 1..=3 {
             index.push(n << 33);
             view.commit(n, 0);
         }
@@ -93,41 +95,109 @@ fn who_sees_a_record_sees_its_wide_entry() {
     });
 }
 
-/// The bytes of the other models' records are all of one length, so this one looks at places only.
+/// The bytes of the other models' records are all of one length, so these look at places only.
+struct Places {
+    file: std::rc::Rc<File>,
+    index: IndexWriter,
+    view: Arc<View>,
+    retired: Retired<View>,
+    publisher: Publisher<View>,
+}
+
+impl Places {
+    /// Three records of 20 bytes.
+    fn new() -> Self {
+        let file = std::rc::Rc::default();
+        let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
+        index.reserve(4).unwrap();
+        (1..=3).for_each(|n| index.push(n * 20));
+        let generation = Generation::new(0);
+        let view = Arc::new(View::new(Map::new(&file), index.index().share(), generation, 3, 0));
+        let publisher = Publisher::new(Arc::clone(&view));
+        Self { file, index, view, retired: Retired::new(), publisher }
+    }
+
+    /// Keeps the first `n` records, which are of 20 bytes, and appends some of `len` up to the third.
+    fn cut(&mut self, n: u64, len: u64) {
+        self.index = self.index.cut(n, n * 20);
+        let generation = Generation::new(self.view.cuts() + 1);
+        let view = View::new(Map::new(&self.file), self.index.index().share(), generation, n, 0);
+        self.retired.replace(&self.publisher, &mut self.view, view);
+        for view in self.retired.held() {
+            view.preserve(self.index.index(), n, Map::preserve).unwrap();
+        }
+        for at in n + 1..=3 {
+            self.index.push(n * 20 + (at - n) * len);
+        }
+        self.view.commit(3, 0);
+    }
+}
+
+/// Where record `n` lies if the first `kept` are of 20 bytes and the others of `len`.
+fn place(n: u64, kept: u64, len: u64) -> (u64, u64) {
+    let end = |n: u64| n.min(kept) * 20 + n.saturating_sub(kept) * len;
+    (end(n - 1), end(n))
+}
+
 #[test]
 fn an_old_index_stays_as_it_was() {
     model(3, || {
-        let file = std::rc::Rc::default();
-        let mut index = IndexWriter::new(IndexMode::Full, 1, 0);
-        (1..=3).for_each(|n| index.push(n * 20));
-        let view = |index: &IndexWriter, generation, last| {
-            Arc::new(View::new(
-                Arc::new(Map::new(&file)),
-                Arc::clone(index.index()),
-                Generation::new(generation),
-                last,
-                0,
-            ))
-        };
-        let publisher = Publisher::new(view(&index, 0, 3));
-        let subscribed = publisher.clone();
+        let mut places = Places::new();
+        let publisher = places.publisher.clone();
         let reader = thread::spawn(move || {
-            let view = subscribed.load_full();
+            let view = publisher.load_full();
             let last = view.committed();
-            let each = if view.cuts() == 0 { 20 } else { 30 };
-            for n in 1..=last {
+            let kept = if view.cuts() == 0 { 3 } else { 1 };
+            for n in (1..=last).rev() {
+                assert_eq!(view.index().nearest(n), (n, place(n, kept, 30).0), "record {n}");
                 let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
-                assert_eq!(
-                    (extent.start, extent.end),
-                    (20.min(n * 20 - 20) + (n.max(2) - 2) * each, 20 + (n - 1) * each)
-                );
+                assert_eq!((extent.start, extent.end), place(n, kept, 30), "record {n}");
             }
         });
-        index.cut(1, 20);
-        publisher.replace(view(&index, 1, 1));
-        let current = publisher.load_full();
-        (2..=3).for_each(|n| index.push(20 + (n - 1) * 30));
-        current.commit(3, 0);
+        places.cut(1, 30);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn who_is_told_at_once_is_told_of_its_own_generation() {
+    model(3, || {
+        let mut places = Places::new();
+        let mut subscriber = places.publisher.subscribe();
+        let reader = thread::spawn(move || {
+            let kept = if subscriber.get().cuts() == 0 { 3 } else { 1 };
+            for n in [3, 2] {
+                let seen = subscriber.seen().expect("nobody let go of it");
+                if let Some(extent) = seen.at_once(n) {
+                    assert_eq!((extent.start, extent.end), place(n, kept, 30), "record {n}");
+                }
+            }
+        });
+        places.cut(1, 30);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn an_old_index_stays_as_it_was_over_two_cuts() {
+    model(2, || {
+        let mut places = Places::new();
+        let publisher = places.publisher.clone();
+        let reader = thread::spawn(move || {
+            let view = publisher.load_full();
+            let (last, cuts) = (view.committed(), view.cuts());
+            for n in (1..=last).rev() {
+                let extent = view.locate(n, last, &mut None).expect("a record that was told of has a place");
+                let expected = match cuts {
+                    0 => place(n, 3, 0),
+                    1 => place(n, 2, 30),
+                    _ => place(n, 0, 40),
+                };
+                assert_eq!((extent.start, extent.end), expected, "record {n} after {cuts} cuts");
+            }
+        });
+        places.cut(2, 30);
+        places.cut(0, 40);
         reader.join().unwrap();
     });
 }

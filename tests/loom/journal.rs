@@ -23,10 +23,11 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(mode: IndexMode) -> Self {
         let file = Rc::default();
-        let index = IndexWriter::new(mode, 1, 0);
+        let mut index = IndexWriter::new(mode, 1, 0);
+        index.reserve(1).unwrap();
         let generations = Generations::new();
-        let (map, generation) = (Arc::new(Map::new(&file)), Arc::clone(generations.current()));
-        let view = Arc::new(View::new(map, Arc::clone(index.index()), generation, 0, 0));
+        let (map, generation) = (Map::new(&file), Arc::clone(generations.current()));
+        let view = Arc::new(View::new(map, index.index().share(), generation, 0, 0));
         let publisher = Publisher::new(Arc::clone(&view));
         Self { file, index, generations, view, retired: Retired::new(), publisher }
     }
@@ -34,6 +35,7 @@ impl Writer {
     /// Appends records without letting readers see them.
     pub(crate) fn stage(&mut self, payloads: &[u8]) {
         for &payload in payloads {
+            self.index.reserve(1).unwrap();
             self.file.write(self.index.last() as usize, payload);
             self.index.push(self.index.end() + RECORD_LEN);
         }
@@ -42,7 +44,7 @@ impl Writer {
     /// Appends records and lets readers see them in the current view.
     pub(crate) fn commit(&mut self, payloads: &[u8]) {
         self.stage(payloads);
-        self.view.commit(self.index.last(), self.index.end());
+        self.publish_staged();
     }
 
     /// Appends records and lets readers see them in a view with a larger map.
@@ -53,7 +55,10 @@ impl Writer {
 
     /// Lets readers see what was staged.
     pub(crate) fn publish_staged(&mut self) {
-        self.view.commit(self.index.last(), self.index.end());
+        match self.view.index().same(self.index.index()) {
+            true => self.view.commit(self.index.last(), self.index.end()),
+            false => self.publish(),
+        }
     }
 
     /// The last record, staged ones included, and the last that readers see.
@@ -67,17 +72,19 @@ impl Writer {
 
     /// Keeps the records up to `n`, without touching what lies beyond them.
     pub(crate) fn cut(&mut self, n: u64) {
-        self.index.cut(n, n * RECORD_LEN);
+        self.index = self.index.cut(n, n * RECORD_LEN);
         self.generations.cut(n);
         self.publish();
-        self.retired.held().iter().for_each(|view| view.map().preserve());
+        for view in self.retired.held() {
+            view.preserve(self.index.index(), n, Map::preserve).unwrap();
+        }
     }
 
     fn publish(&mut self) {
-        let map = Arc::new(Map::new(&self.file));
+        let map = Map::new(&self.file);
         let (last, end) = (self.index.last(), self.index.end());
         let generation = Arc::clone(self.generations.current());
-        let view = View::new(map, Arc::clone(self.index.index()), generation, last, end);
+        let view = View::new(map, self.index.index().share(), generation, last, end);
         self.retired.replace(&self.publisher, &mut self.view, view);
     }
 

@@ -98,10 +98,16 @@ impl Map {
         self.byte(offset, offset + HEADER_LEN).map(|_| Stated { len: 1, crc: 0 })
     }
 
+    /// A map of the same file that shows nothing.
+    pub(crate) fn blank(&self) -> Self {
+        Self { file: Rc::clone(&self.file), pages: Rc::clone(&self.pages), limit: AtomicU64::new(0) }
+    }
+
     /// Makes what this map shows its own.
-    pub(crate) fn preserve(&self) {
+    pub(crate) fn preserve(&self) -> std::io::Result<()> {
         if self.pages.preserved.get().is_none() {
             self.pages.preserved.set(Some(std::array::from_fn(|at| self.file.payloads[at].get())));
         }
+        Ok(())
     }
 }

@@ -143,11 +143,8 @@ impl<T> OnceLock<T> {
         Ok(())
     }
 
-    pub(crate) fn get_or_init(&self, value: impl FnOnce() -> T) -> &T {
-        if self.get().is_none() {
-            assert!(self.set(value()).is_ok(), "only one thread sets it");
-        }
-        self.value.get().unwrap()
+    pub(crate) fn take(&mut self) -> Option<T> {
+        self.value.take()
     }
 }
 

@@ -581,7 +581,7 @@ fn where_mappings_are_wanting_only_truncations_that_need_some_are_refused() {
     let error = journal.truncate_back(1).unwrap_err();
     let words = error.to_string();
     assert!(matches!(error, Error::ReadersActive { held_bytes: 1.., .. }), "{words}");
-    assert!(words.contains("takes 4 memory mappings"), "{words}");
+    assert!(words.contains("takes 8 memory mappings"), "{words}");
     assert_holds(&journal, &records);
     assert_snapshot_holds(&snapshot, &records);
     drop(snapshot);
