@@ -227,7 +227,7 @@ enum Outcome {
 
 /// What opening `file` under `policy` does, if it is what was `found`.
 fn expected(file: &[u8], found: &Decoded, asked: Form, policy: Recovery) -> Outcome {
-    // Zeros after the records are no damage, and are cut without a word.
+    // Zeros after the records are no damage, and are cut without a report.
     let quiet = found.row == 6;
     let damage = match (found.ruling, policy) {
         (Ruling::New, _) => {
