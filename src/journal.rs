@@ -451,7 +451,7 @@ mod tests {
         let mut options = Options::new();
         let journal = options.sync_policy(SyncPolicy::OnDemand).open(dir.path().join("journal")).unwrap();
         let generation = || Arc::clone(journal.log.publisher.load().generation());
-        let waits = |n, until| journal.log.ask(n, until, &generation(), MayBlock::OnSync);
+        let waits = |n, until| journal.log.must_wait(n, until, &generation(), MayBlock::OnSync);
         assert!(waits(1, WaitUntil::Committed) && waits(1, WaitUntil::Durable));
         journal.append(b"staged").unwrap();
         assert!(!waits(1, WaitUntil::Committed), "the waiter has to flush");
@@ -466,7 +466,7 @@ mod tests {
         journal.truncate_back(0).unwrap();
         for until in [WaitUntil::Committed, WaitUntil::Durable] {
             assert!(
-                !journal.log.ask(1, until, &before, MayBlock::OnSync),
+                !journal.log.must_wait(1, until, &before, MayBlock::OnSync),
                 "the waiter is to be told of the cut"
             );
             assert!(waits(1, until));

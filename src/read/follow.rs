@@ -9,7 +9,7 @@ use crate::notify::{MayBlock, WaitUntil};
 use crate::read::record::RecordRef;
 use crate::read::waiter::Waiter;
 use crate::sync::Arc;
-use crate::view::Place;
+use crate::view::Hint;
 use crate::write::Log;
 
 /// Delivers the records of a journal from an index on, each as soon as it is committed, until the journal is closed. Made
@@ -67,7 +67,7 @@ pub struct Follow {
     /// The waiter, or the error that ended the follower: then nothing keeps the file locked any more.
     waiter: Result<Waiter>,
     next: u64,
-    place: Option<Place>,
+    hint: Option<Hint>,
     /// Set if the follower begins past the end: the first and the last record when it was made.
     beyond: Option<(u64, u64)>,
 }
@@ -82,7 +82,7 @@ impl Follow {
         let last = log.appended();
         // After a failure the follower reports that instead: the failure has taken records away.
         let beyond = (from > last.saturating_add(1) && !failed).then_some((first, last));
-        Self { waiter: Ok(waiter), next: from.max(first), place: None, beyond }
+        Self { waiter: Ok(waiter), next: from.max(first), hint: None, beyond }
     }
 
     /// Makes this follower deliver records only once they are durable. It waits for a sync and does not cause one: under
@@ -134,7 +134,7 @@ impl Follow {
                 self.next = view.first();
                 continue;
             }
-            let Some(extent) = view.locate(self.next, last, &mut self.place) else {
+            let Some(extent) = view.locate(self.next, last, &mut self.hint) else {
                 let start = view.index().nearest(self.next).1;
                 return Err(Error::corrupt(view.map().file().path(), start, self.next));
             };

@@ -8,7 +8,7 @@ use crate::notify::MayBlock;
 use crate::read::waiter::Waiter;
 use crate::sync::Arc;
 use crate::view::publish::Subscriber;
-use crate::view::{Place, View};
+use crate::view::{Hint, View};
 use crate::write::Log;
 
 /// Reads the journal from one thread, lock-free: a read is a few loads, and writes to no memory that threads share.
@@ -54,7 +54,7 @@ use crate::write::Log;
 /// ```
 pub struct Reader {
     subscriber: Subscriber<View>,
-    place: Option<Place>,
+    hint: Option<Hint>,
     waiter: Waiter,
 }
 
@@ -72,7 +72,7 @@ pub enum ReaderStatus {
 
 impl Reader {
     pub(crate) fn new(log: &Arc<Log>) -> Self {
-        Self { subscriber: log.publisher.subscribe(), place: None, waiter: Waiter::new(log) }
+        Self { subscriber: log.publisher.subscribe(), hint: None, waiter: Waiter::new(log) }
     }
 
     /// Returns the payload of record `n`, borrowed from the map, or `None` if the record is removed, not committed, or after
@@ -90,7 +90,7 @@ impl Reader {
     #[inline(never)]
     fn get_from_current(&mut self, n: u64) -> Option<&[u8]> {
         let view = self.subscriber.get();
-        let extent = view.locate(n, view.committed(), &mut self.place)?;
+        let extent = view.locate(n, view.committed(), &mut self.hint)?;
         view.payload(extent)
     }
 
@@ -190,7 +190,7 @@ impl Reader {
     /// Releases the view that the last call used, so that its pages can be unmapped. The next call takes the current view.
     pub fn release(&mut self) {
         self.subscriber.release();
-        self.place = None;
+        self.hint = None;
     }
 }
 

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 
 use crate::sync::Arc;
-use crate::view::{Extent, Place, View};
+use crate::view::{Extent, Hint, View};
 
 /// The journal as it was when the snapshot was taken.
 ///
@@ -86,7 +86,7 @@ impl Snapshot {
         };
         let end = end.min(self.last.saturating_add(1));
         let next = first.unwrap_or(end).max(self.first_index()).min(end);
-        Range { view: &self.view, last: self.last, next, end, place: None }
+        Range { view: &self.view, last: self.last, next, end, hint: None }
     }
 
     /// Iterates over all records, each with its index.
@@ -141,7 +141,7 @@ pub struct Range<'a> {
     last: u64,
     next: u64,
     end: u64,
-    place: Option<Place>,
+    hint: Option<Hint>,
 }
 
 impl<'a> Range<'a> {
@@ -168,7 +168,7 @@ impl<'a> Iterator for Range<'a> {
         }
         let n = self.next;
         self.next += 1;
-        let extent = self.view.locate(n, self.last, &mut self.place);
+        let extent = self.view.locate(n, self.last, &mut self.hint);
         self.at(n, extent)
     }
 
@@ -191,7 +191,7 @@ impl DoubleEndedIterator for Range<'_> {
         }
         self.end -= 1;
         // The place that a forward step remembers comes before the records that are left: a step back must not move it.
-        let extent = self.view.locate(self.end, self.last, &mut self.place.clone());
+        let extent = self.view.locate(self.end, self.last, &mut self.hint.clone());
         self.at(self.end, extent)
     }
 }

@@ -79,7 +79,7 @@ impl Waiter {
         let may_block = MayBlock::before(deadline);
         while self.look(n, may_block)?.is_none() {
             let event = self.log.notifier.event(self.until);
-            let must_wait = || self.log.ask(n, self.until, &self.generation, may_block);
+            let must_wait = || self.log.must_wait(n, self.until, &self.generation, may_block);
             if event.wait_while(must_wait, deadline) == Wait::TimedOut {
                 return Ok(false);
             }
@@ -93,7 +93,7 @@ impl Waiter {
         let may_block = MayBlock::OnWrite;
         while self.look(n, may_block)?.is_none() {
             let event = self.log.notifier.event(self.until);
-            event.wait_while_async(|| self.log.ask(n, self.until, &self.generation, may_block)).await;
+            event.wait_while_async(|| self.log.must_wait(n, self.until, &self.generation, may_block)).await;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ impl Extent {
 
 /// A place that a reader remembers: in this generation record `index` begins at `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Hint {
     generation: u64,
     index: u64,
     offset: u64,
@@ -118,7 +118,7 @@ impl View {
         self.first
     }
 
-    /// The index of the last committed record. Whoever has seen it can read every record up to it.
+    /// The index of the last committed record. A reader that has seen it can read every record up to it.
     #[inline]
     pub(crate) fn committed(&self) -> u64 {
         let count = self.committed.load(Ordering::Acquire) & !RETIRED;
@@ -145,10 +145,10 @@ impl View {
         Some(Extent { start, end })
     }
 
-    /// Where record `n` lies, if it is among those up to `last`, a count that [`committed`](Self::committed) told.
-    /// `place` is where the caller was last; where that helps, it is moved behind the record.
+    /// Where record `n` lies, if it is among those up to `last`, a count that [`committed`](Self::committed) returned.
+    /// `hint` is where the caller was last; where that helps, it is moved to the end of the record.
     #[inline]
-    pub(crate) fn locate(&self, n: u64, last: u64, place: &mut Option<Place>) -> Option<Extent> {
+    pub(crate) fn locate(&self, n: u64, last: u64, hint: &mut Option<Hint>) -> Option<Extent> {
         if n < self.first || n > last {
             return None;
         }
@@ -156,9 +156,9 @@ impl View {
             Some((start, end)) => Some(Extent { start, end }),
             None => {
                 // A copy, since the caller's own could not stay in registers if its address were given away.
-                let mut copy = *place;
+                let mut copy = *hint;
                 let found = self.search(n, &mut copy);
-                *place = copy;
+                *hint = copy;
                 found
             }
         }
@@ -166,27 +166,27 @@ impl View {
 
     #[cold]
     #[inline(never)]
-    fn search(&self, n: u64, place: &mut Option<Place>) -> Option<Extent> {
+    fn search(&self, n: u64, hint: &mut Option<Hint>) -> Option<Extent> {
         match self.index.kept_extent(n.wrapping_sub(self.index.origin())) {
             Some((start, end)) => Some(Extent { start, end }),
-            None => self.hop(n, place),
+            None => self.hop(n, hint),
         }
     }
 
     /// Goes from the nearest known place to record `n`, from header to header.
-    fn hop(&self, n: u64, last: &mut Option<Place>) -> Option<Extent> {
+    fn hop(&self, n: u64, last: &mut Option<Hint>) -> Option<Extent> {
         let (mut at, mut start) = self.index.nearest(n);
-        if let Some(place) = *last
-            && place.generation == self.cuts()
-            && (at..=n).contains(&place.index)
+        if let Some(hint) = *last
+            && hint.generation == self.cuts()
+            && (at..=n).contains(&hint.index)
         {
-            (at, start) = (place.index, place.offset);
+            (at, start) = (hint.index, hint.offset);
         }
         loop {
             let end = record_end(start, self.map().stated(start)?.len)?;
             let next = at.checked_add(1)?;
             if at == n {
-                *last = Some(Place { generation: self.cuts(), index: next, offset: end });
+                *last = Some(Hint { generation: self.cuts(), index: next, offset: end });
                 return Some(Extent { start, end });
             }
             (at, start) = (next, end);

@@ -10,12 +10,12 @@ use crate::sync::{Condvar, Mutex};
 /// The threads of both kinds.
 #[derive(Debug, Default)]
 pub(crate) struct LongHolds {
-    state: Mutex<State>,
+    state: Mutex<HoldState>,
     none_enters: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HoldState {
     /// Threads that hold the lock across syncs, or are about to.
     holders: usize,
     /// Threads that wait for the lock and must not wait for a sync.

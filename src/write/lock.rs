@@ -7,8 +7,8 @@ use crate::sync::{Arc, MutexGuard};
 use crate::view::View;
 use crate::write::writer::Writer;
 
-/// The writer, locked. When it is given up, those who asked are woken: after the lock is free again, which they want
-/// next. After that, views that nobody holds any more are dropped: to unmap one takes milliseconds.
+/// The writer, locked. When it is given up, the waiters that asked for it are woken: after the lock is free again,
+/// which they want next. After that, views that nobody holds any more are dropped: to unmap one takes milliseconds.
 pub(crate) struct Locked<'a> {
     // In this order: the fields of a struct are dropped from first to last.
     writer: MutexGuard<'a, Writer>,

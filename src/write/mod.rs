@@ -7,13 +7,13 @@
 //! appends may stage but none may flush.
 
 pub(crate) mod append;
-pub(crate) mod ask;
 pub(crate) mod batch;
 pub(crate) mod holds;
 pub(crate) mod lock;
 pub(crate) mod preallocate;
 pub(crate) mod stats;
 pub(crate) mod truncate;
+pub(crate) mod waiting;
 pub(crate) mod writer;
 
 use std::time::Instant;
@@ -32,7 +32,7 @@ use crate::view::View;
 use crate::view::publish::Publisher;
 use crate::write::holds::{LongHold, LongHolds};
 use crate::write::lock::Locked;
-use crate::write::preallocate::{RoomAhead, largest_step};
+use crate::write::preallocate::{Preallocation, largest_step};
 use crate::write::writer::{Note, Refusal, Start, Writer};
 
 /// Failures of the background thread, which has nobody to tell them to.
@@ -60,7 +60,7 @@ pub(crate) struct Log {
     pub(crate) group_commit: GroupCommit,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) publisher: Publisher<View>,
-    pub(crate) ahead: RoomAhead,
+    pub(crate) preallocation: Preallocation,
     pub(crate) file: Arc<JournalFile>,
     pub(crate) format: Format,
     pub(crate) policy: SyncPolicy,
@@ -93,7 +93,7 @@ impl Log {
             publisher: writer.publisher.clone(),
             file,
             format,
-            ahead: RoomAhead::new(room),
+            preallocation: Preallocation::new(room),
             policy: options.sync_policy,
             preserve_limit: options.preserve_limit,
             background: Mutex::default(),
@@ -251,7 +251,7 @@ impl Log {
             return Ok(());
         }
         self.group_commit.round_begins(slot, generation, committed);
-        if self.ahead.make(slot, &self.file, durable, committed.bytes).is_err() {
+        if self.preallocation.make(slot, &self.file, durable, committed.bytes).is_err() {
             self.take_room_off();
         }
         let began = Instant::now();
@@ -296,7 +296,7 @@ impl Log {
         slot: Option<&Slot<'_>>,
         error: Error,
     ) -> Result<Locked<'a>> {
-        if is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0 {
+        if is_no_space(&error) && self.preallocation.left(writer.committed.bytes) > 0 {
             writer.note = Some(Note::RollBack { dropped: None });
             let writer = self.settle(writer, slot)?;
             return if writer.failure.is_none() { Ok(writer) } else { Err(error) };
@@ -332,7 +332,7 @@ impl Log {
         let (generation, committed) = (writer.view.cuts(), writer.committed);
         drop(writer);
         // The note keeps flushes away, so the file is not written meanwhile.
-        self.ahead.give_up(slot, committed.bytes);
+        self.preallocation.give_up(slot, committed.bytes);
         let rolled_back = take_off(&self.file, self.format, committed.bytes);
         let _long = rolled_back.is_err().then(|| self.long_hold());
         let mut writer = self.lock();
@@ -400,7 +400,7 @@ impl Log {
     /// Makes everything durable and marks the end, so that a journal closed cleanly is protected to its last byte.
     pub(crate) fn close(&self) -> Result<()> {
         let slot = self.group_commit.take_slot();
-        self.ahead.stop(&slot);
+        self.preallocation.stop(&slot);
         self.sync_with(&slot).map_err(|error| match error {
             Error::Io { op: "write", path, source } => {
                 Error::Io { op: "close: write staged records, which are lost,", path, source }

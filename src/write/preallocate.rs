@@ -38,14 +38,14 @@ const PIECE: u64 = 256 << 10;
 
 /// Makes room. Only the holder of the slot has it do so.
 #[derive(Debug)]
-pub(crate) struct RoomAhead {
+pub(crate) struct Preallocation {
     /// The largest step in bytes; 0 for no room at all.
     largest: u64,
-    state: Mutex<State>,
+    state: Mutex<PreallocationState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PreallocationState {
     /// The file was made so long, and not cut since.
     end: u64,
     /// No room is made before the journal is longer than this.
@@ -59,7 +59,7 @@ pub(crate) fn largest_step(asked: Option<u64>, file: &JournalFile) -> u64 {
     asked.unwrap_or_else(|| if file.is_copied_on_write() { 0 } else { LARGEST })
 }
 
-impl RoomAhead {
+impl Preallocation {
     /// Room in steps of up to `largest` bytes.
     pub(crate) fn new(largest: u64) -> Self {
         Self { largest, state: Mutex::default() }
@@ -156,11 +156,11 @@ mod tests {
     }
 
     /// A journal's file with 100 bytes in it, and what makes room in it.
-    fn place() -> (tempfile::TempDir, JournalFile, GroupCommit, RoomAhead) {
+    fn place() -> (tempfile::TempDir, JournalFile, GroupCommit, Preallocation) {
         let dir = tempfile::tempdir().unwrap();
         let (file, _) = JournalFile::open(&dir.path().join("j"), true, FileSeam::default()).unwrap();
         file.write_at(&[7; 100], 0).unwrap();
-        let ahead = RoomAhead::new(LARGEST);
+        let ahead = Preallocation::new(LARGEST);
         ahead.state.lock().without = WITHOUT;
         (dir, file, GroupCommit::new(Watermark::default()), ahead)
     }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_first_few_syncs_go_without_room() {
         let (_dir, file, commit, _) = place();
-        let ahead = RoomAhead::new(LARGEST);
+        let ahead = Preallocation::new(LARGEST);
         let slot = commit.take_slot();
         for durable in 0..u64::from(WITHOUT) {
             ahead.make(&slot, &file, durable, durable + 1).unwrap();

@@ -67,7 +67,7 @@ impl Log {
             views_published: writer.views_published,
             views_held,
             held_bytes,
-            preallocated_bytes: self.ahead.left(committed.bytes),
+            preallocated_bytes: self.preallocation.left(committed.bytes),
             index_bytes: writer.index.bytes(),
             background_failures,
             last_background_failure,

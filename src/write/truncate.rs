@@ -157,7 +157,7 @@ impl Log {
             self.undo(slot, writer, spare, old);
             return Err(error);
         }
-        self.ahead.cut(slot);
+        self.preallocation.cut(slot);
 
         // Step 4: the intent, durable before the file is touched. Step 5: the cut itself.
         let done = match self.announce(end.bytes, old.committed.bytes, kept) {

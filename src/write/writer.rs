@@ -470,7 +470,7 @@ impl Writer {
     }
 
     /// Someone waits for a record that is not committed, and nothing is staged or someone sees to that.
-    pub(crate) fn ask(&mut self, asked: WakeRequest) {
+    pub(crate) fn request_wake(&mut self, asked: WakeRequest) {
         if self.asked == WakeRequest::None {
             self.asked_at = self.committed;
         }

@@ -226,7 +226,7 @@ impl Log {
         !self.is_closed() && self.appended.load(Ordering::Acquire) > self.publisher.load().committed()
     }
 
-    pub(crate) fn ask(
+    pub(crate) fn must_wait(
         &self,
         n: u64,
         until: WaitUntil,

@@ -1,5 +1,5 @@
-//! What the log answers to those who wait for records, and to those who only want to know whether more will come; and
-//! what the background thread does for them.
+//! What the log answers to waiters, and to readers that only ask whether more records will come; and what the background
+//! thread does for them.
 
 use crate::error::{Error, Result};
 use crate::file::end::is_no_space;
@@ -19,8 +19,8 @@ impl Log {
             && self.appended() > self.publisher.load().committed()
     }
 
-    /// Commits what is appended, or leaves that to the background thread, if it would take more than the caller's
-    /// patience. Returns `true` if it is done.
+    /// Commits what is appended, or leaves that to the background thread, if it would take more than the caller
+    /// may block on. Returns `true` if it is done.
     ///
     /// # Errors
     /// As [`flush`](Self::flush); and again what a write has met that is not rolled back yet.
@@ -46,7 +46,7 @@ impl Log {
             Err(Refusal::Write(error)) => error,
         };
         // To take off what the write has left takes a sync. Without the room ahead the rest may then fit.
-        let may_fit = is_no_space(&error) && self.ahead.left(writer.committed.bytes) > 0;
+        let may_fit = is_no_space(&error) && self.preallocation.left(writer.committed.bytes) > 0;
         writer.refuse_staged((!may_fit).then(|| error.clone()), Note::RollBack { dropped: None });
         drop(writer);
         let flushed = self.leave_flush()?;
@@ -86,7 +86,7 @@ impl Log {
 
     /// Says that a waiter, which has registered at the event, waits for record `n` to get as far as `until` and was in
     /// `generation` last. Returns `true` if it has to wait: else there is something to look at.
-    pub(crate) fn ask(
+    pub(crate) fn must_wait(
         &self,
         n: u64,
         until: WaitUntil,
@@ -112,7 +112,7 @@ impl Log {
         }
         let flushes = self.policy == SyncPolicy::Always;
         if !writer.is_staged() || flushes {
-            writer.ask(if flushes { WakeRequest::OnCommit } else { WakeRequest::OnAppend });
+            writer.request_wake(if flushes { WakeRequest::OnCommit } else { WakeRequest::OnAppend });
             return true;
         }
         if may_block == MayBlock::OnSync || !writer.needs_slot(self.group_commit.durable_bytes()) {
@@ -121,7 +121,7 @@ impl Log {
         if writer.refused().is_some() {
             return false;
         }
-        writer.ask(WakeRequest::OnCommit);
+        writer.request_wake(WakeRequest::OnCommit);
         drop(writer);
         // A failure is told by the next look.
         matches!(self.leave_flush(), Ok(false))
@@ -149,9 +149,9 @@ impl Log {
         self.notifier.wake_due();
     }
 
-    /// Tells those who read and wait that nothing more will come.
+    /// Tells readers and waiters that nothing more will come.
     pub(crate) fn set_closed(&self) {
-        // Under the lock, so that who is about to wait sees it, or is seen waiting.
+        // Under the lock, so that a waiter that is about to sleep sees it, or is seen.
         let writer = self.lock();
         self.closed.store(true, Ordering::Release);
         drop(writer);
