@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use wally::seam::index::Entries;
+use wally::inside::index::Entries;
 
 const ENTRIES: u64 = 10_000_000;
 const RUNS: usize = 5;

@@ -110,6 +110,9 @@ mod format;
 mod group_commit;
 pub mod guide;
 mod index;
+#[cfg(feature = "__seam")]
+#[doc(hidden)]
+pub mod inside;
 mod inspect;
 mod journal;
 mod notify;

@@ -1,7 +1,7 @@
 //! The sixteen bytes: decode undoes encode, what they say is what the specification says, and nothing outside of the
 //! buffer is looked at.
 
-use wally::seam::format::{self, Kind};
+use wally::inside::format::{self, Kind};
 
 use super::decoder;
 use super::input::Input;
